@@ -1,0 +1,63 @@
+"""Settings that are fixed at start: frozen, checked once, and the only reader of EDGELLM_* variables.
+
+    EDGELLM_HOME       models, kernels and history live here        (default: ~/.cache/edgellm)
+    EDGELLM_TARGET     the CPU's instruction set, by name            (default: the best this CPU has)
+    EDGELLM_THREADS    threads that compute                          (default: physical cores allowed)
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgellm.errors import UsageError
+
+DEFAULT_MODEL = "smollm2:135m"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Where things live and what is forced, as the environment says."""
+
+    home: Path
+    target: str | None
+    threads: int | None
+
+    @property
+    def kernels(self) -> Path:
+        """The folder of compiled kernels."""
+        return self.home / "kernels"
+
+    @property
+    def models(self) -> Path:
+        """The folder of downloaded models."""
+        return self.home / "models"
+
+
+def load_config() -> Config:
+    """Read the environment. Raises UsageError for a value that makes no sense."""
+    home = os.environ.get("EDGELLM_HOME")
+    threads = os.environ.get("EDGELLM_THREADS")
+    count = None
+    if threads:
+        if not threads.isdecimal() or int(threads) < 1:
+            raise UsageError(f"EDGELLM_THREADS is {threads!r}: it must be a whole number of at least 1")
+        count = int(threads)
+    return Config(
+        home=Path(home).expanduser() if home else _cache_root() / "edgellm",
+        target=os.environ.get("EDGELLM_TARGET") or None,
+        threads=count,
+    )
+
+
+def _cache_root() -> Path:
+    xdg = os.environ.get("XDG_CACHE_HOME")
+    return Path(xdg) if xdg else Path.home() / ".cache"
+
+
+def data_folder(name: str) -> Path:
+    """The folder of the project's own data, `models` or `native`: inside the wheel, or beside a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "_data" / name
+    return installed if installed.is_dir() else package.parent / name
