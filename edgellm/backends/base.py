@@ -1,0 +1,122 @@
+"""What the engine needs of any backend: load a model, execute a batch, and move pages and slots about."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgellm.errors import UsageError
+from edgellm.graph import Graph
+from edgellm.gguf import TensorInfo
+
+PAGE_SIZE = 32  # tokens a page holds, on every backend: attention's arithmetic is cut there
+
+KV_TYPES = ("f32", "f16")
+
+LoadProgress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
+
+
+class WeightFile(Protocol):
+    """A file of tensors (a GGUFFile is one)."""
+
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]: ...
+
+    def data(self, name: str) -> NDArray[np.uint8]: ...
+
+
+@dataclass(frozen=True)
+class BackendConfig:
+    """Sizes that are fixed when a model is loaded."""
+
+    kv_type: str = "f16"
+    num_pages: int = 64  # pages in the KV ring; each holds PAGE_SIZE tokens of every layer
+    num_slots: int = 1  # states of sequences, for models that have any
+    max_tokens: int = 256  # T of the largest step
+    max_outputs: int = 64  # O of the largest step
+    max_sequences: int = 8  # S of the largest step
+    threads: int | None = None  # None: as many as the machine's physical cores
+
+    def __post_init__(self) -> None:
+        if self.kv_type not in KV_TYPES:
+            raise UsageError(f"kv_type {self.kv_type!r} is not one of {', '.join(KV_TYPES)}", "kv_type")
+
+
+@dataclass(frozen=True)
+class SequenceRows:
+    """One sequence's share of a step: `count` rows from row `start`, the first at `position`.
+
+    `pages` is its page table, long enough for position + count tokens. Its state is read from slot `slot_in`
+    (ignored at position 0, where it is zero) and written to `slot_out`.
+    """
+
+    start: int
+    count: int
+    position: int
+    pages: Sequence[int]
+    slot_in: int = 0
+    slot_out: int = 0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step: token ids [T], the sequences they belong to in row order, and the rows [O] to give out."""
+
+    tokens: Sequence[int]
+    sequences: Sequence[SequenceRows]
+    outputs: Sequence[int]
+
+
+class Backend(ABC):
+    """A loaded model that can execute batches. Not thread-safe: the engine's thread owns it."""
+
+    def __init__(
+        self, graph: Graph, file: WeightFile, config: BackendConfig, progress: LoadProgress | None = None
+    ) -> None:
+        self.graph = graph
+        self.config = config
+
+    @abstractmethod
+    def execute(self, batch: Batch) -> NDArray[np.float32]:
+        """Run one step: f32 [O, vocab] (or [S, dim] for pooling graphs), valid until the next call."""
+
+    @abstractmethod
+    def copy_page(self, source: int, target: int) -> None:
+        """Make page `target` hold what `source` holds, in every layer."""
+
+    @abstractmethod
+    def copy_slot(self, source: int, target: int) -> None:
+        """Make state slot `target` hold what `source` holds."""
+
+    @abstractmethod
+    def memory(self) -> dict[str, int]:
+        """Bytes held: "weights", "kv_cache", "scratch"."""
+
+    def cancel(self) -> None:
+        """Ask a running `execute` to stop early; callable from any thread. Its results are then void."""
+
+    def close(self) -> None:
+        """Give everything back."""
+
+
+def page_bytes(graph: Graph, kv_type: str) -> int:
+    """Bytes of one page over all layers."""
+    item = {"f32": 4, "f16": 2}[kv_type]
+    return PAGE_SIZE * item * sum(c.num_kv_heads * (c.key_dim + c.value_dim) for c in graph.caches)
+
+
+def slot_bytes(graph: Graph) -> int:
+    """Bytes of one sequence's states."""
+    return 4 * sum(int(np.prod(s.shape)) for s in graph.states)
+
+
+def positions_of(batch: Batch) -> NDArray[np.int32]:
+    """The position of every row, [T]."""
+    return np.concatenate(
+        [np.arange(s.position, s.position + s.count, dtype=np.int32) for s in batch.sequences]
+    )

@@ -1,0 +1,135 @@
+"""The CPU backend: load (lower, compile what is missing, pack), then for each step fill the header and run the plan."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgellm import quants
+from edgellm.backends.base import PAGE_SIZE, Backend, BackendConfig, Batch, LoadProgress, WeightFile, positions_of
+from edgellm.backends.cpu import team as teams
+from edgellm.backends.cpu.arena import Ref
+from edgellm.backends.cpu.lower import Argument, Lowering, PlannedOp
+from edgellm.backends.cpu.threads import default_threads
+from edgellm.backends.cpu.weights import Packed, WeightStore
+from edgellm.errors import UnsupportedError
+from edgellm.graph import Graph
+from edgellm.kernels import layout as L
+from edgellm.kernels.cache import load_kernels
+
+_KV_DTYPES = {"f32": np.float32, "f16": np.float16}
+
+
+class CPUBackend(Backend):
+    """Compiled kernels over packed weights, walked by a team of threads."""
+
+    def __init__(
+        self, graph: Graph, file: WeightFile, config: BackendConfig, progress: LoadProgress | None = None
+    ) -> None:
+        super().__init__(graph, file, config)
+        if graph.states:
+            raise UnsupportedError("models with recurrent state have no kernels yet; try backend='reference'")
+        threads = config.threads or default_threads()
+        self._pools = [
+            np.zeros((config.num_pages, c.num_kv_heads, 2 * PAGE_SIZE * c.key_dim), _KV_DTYPES[config.kv_type])
+            for c in graph.caches
+        ]
+        store = WeightStore(file)
+        lowering = Lowering(graph, file, store, config, [int(p.ctypes.data) for p in self._pools], threads)
+        program = lowering.run()
+        kernels = {op.kernel for op in program.ops} | set(store.kernels())
+        addresses = load_kernels(sorted(kernels | set(teams.KERNELS)), progress)
+        self._team = teams.team_of(threads)
+        store.pack(self._team, addresses, progress)
+        self._scratch = lowering.arena.lay_out()
+        self._store, self._arena, self._keep = store, lowering.arena, program.keep
+        self._ropes = program.ropes
+        self._header = np.zeros(L.HEADER_WORDS, np.int64)
+        self._header[L.H_ONE] = 1
+        self._args: list[NDArray[np.int64]] = []
+        self._plan = teams.Plan(self._assemble(program.ops, addresses), self._header)
+
+        assert program.table is not None
+        assert program.tokens_in is not None
+        assert program.logits is not None
+        info = file.tensors[program.table.name]
+        self._table = file.data(program.table.name).reshape(info.shape[0], -1)  # rows stay mapped from the file
+        self._dequantize = quants.get(info.type).dequantize
+        self._x = self._arena.array(program.tokens_in.ref, config.max_tokens, program.tokens_in.stride)
+        self._logits = self._arena.array(program.logits.ref, config.max_outputs, program.logits.stride)
+        self._rows_per_item = max(1, L.MAX_PAIRS // program.group)
+
+    def _assemble(self, planned: list[PlannedOp], addresses: dict[str, int]) -> NDArray[np.int64]:
+        """Ops with addresses in place of refs."""
+        table = np.zeros((len(planned), L.OP_WORDS), np.int64)
+        for row, op in zip(table, planned, strict=True):
+            block = np.array([self._address(a) for a in op.args], np.int64)
+            self._args.append(block)
+            row[: L.OP_MUL + 1] = addresses[op.kernel], block.ctypes.data, op.slot, op.div, op.mul
+        return table
+
+    def _address(self, argument: Argument) -> int:
+        if isinstance(argument, Ref):
+            return self._arena.address(argument)
+        return self._store.address(argument) if isinstance(argument, Packed) else argument
+
+    # -- a step ---------------------------------------------------------------------------------------------------------
+
+    def execute(self, batch: Batch) -> NDArray[np.float32]:
+        tokens = np.asarray(batch.tokens)
+        rows = self._dequantize(self._table[tokens])
+        self._x[: len(tokens), : rows.shape[1]] = rows
+        alive = self._fill_header(batch)
+        self._team.run(self._plan)
+        del alive
+        return self._logits[: len(batch.outputs), : self.graph.vocab_size]
+
+    def _fill_header(self, batch: Batch) -> list[NDArray[np.int64] | NDArray[np.int32]]:
+        """Point the header at this step's arrays, which the caller keeps alive until it is over."""
+        positions = positions_of(batch)
+        tables = [np.asarray(s.pages, np.int32) for s in batch.sequences]
+        row_pages = np.concatenate(
+            [
+                table[np.arange(s.position, s.position + s.count) // PAGE_SIZE]
+                for s, table in zip(batch.sequences, tables, strict=True)
+            ]
+        )
+        items = np.array(
+            [
+                (s.start + i, min(self._rows_per_item, s.count - i), s.position + i, table.ctypes.data)
+                for s, table in zip(batch.sequences, tables, strict=True)
+                for i in range(0, s.count, self._rows_per_item)
+            ],
+            np.int64,
+        )
+        outputs = np.asarray(batch.outputs, np.int32)
+        for rope in self._ropes:
+            rope.ensure(int(positions.max()) + 1)
+        header = self._header
+        header[L.H_TOKENS], header[L.H_OUTPUTS], header[L.H_ITEMS] = len(positions), len(outputs), len(items)
+        arrays = (positions, row_pages, outputs, items)
+        header[L.H_POSITIONS : L.H_ITEM_TABLE + 1] = [a.ctypes.data for a in arrays]
+        return [*arrays, *tables]
+
+    # -- pages and the rest ----------------------------------------------------------------------------------------
+
+    def copy_page(self, source: int, target: int) -> None:
+        for pool in self._pools:
+            pool[target] = pool[source]
+
+    def copy_slot(self, source: int, target: int) -> None:
+        """No state is kept: models that have any are refused when loaded."""
+
+    def memory(self) -> dict[str, int]:
+        vectors = sum(a.nbytes for a in self._keep)
+        return {
+            "weights": self._store.nbytes + vectors,
+            "kv_cache": sum(p.nbytes for p in self._pools),
+            "scratch": self._scratch + sum(r.rows.nbytes for r in self._ropes),
+        }
+
+    def cancel(self) -> None:
+        self._team.cancel()
+
+    def close(self) -> None:
+        self._team.settle()

@@ -1,0 +1,376 @@
+"""Nodes -> ops of the plan. One function a kind of node, registered by its class.
+
+A value has a `Place`: f32 rows in a buffer, at a stride; reshapes and slices are places in the same buffer.
+A matmul over quantized weights wants its input quantized: a producer that can write that form itself is told to
+(`wants`), else a `quantize` op is put between.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgellm.backends.base import BackendConfig, WeightFile
+from edgellm.backends.cpu.arena import Arena, Ref
+from edgellm.backends.cpu.weights import Packed, WeightStore, form_of
+from edgellm.backends.rope import RopeTable
+from edgellm.errors import UnsupportedError
+from edgellm.graph import Graph, Node, O, T, Value, Weight, ops
+from edgellm.graph.passes import Project, RopeAttention, fuse_residual, fuse_rope, merge_projections, uses
+from edgellm.kernels import layout as L
+
+Argument = int | Ref | Packed
+_Lower = Callable[["Lowering", Node], None]
+_LOWERINGS: dict[type[ops.Op], _Lower] = {}
+
+
+class Place(NamedTuple):
+    """f32 rows: where the first one is, bytes from row to row, and the header word that counts them."""
+
+    ref: Ref
+    stride: int
+    slot: int
+
+
+class Quantized(NamedTuple):
+    """Quantized rows, as kernels/layout.py draws them."""
+
+    codes: Ref
+    aux: Ref
+
+
+@dataclass
+class PlannedOp:
+    """An op whose addresses are not known yet."""
+
+    kernel: str
+    args: list[Argument]
+    slot: int
+    div: int
+    mul: int
+
+
+@dataclass
+class Program:
+    """All that lowering finds out."""
+
+    ops: list[PlannedOp] = field(default_factory=list)
+    tokens_in: Place | None = None  # where the embedded rows go
+    table: Weight | None = None  # the embedding table
+    logits: Place | None = None
+    ropes: list[RopeTable] = field(default_factory=list)
+    keep: list[NDArray[np.float32]] = field(default_factory=list)  # arrays that arguments point into
+    group: int = 1  # query heads that share a kv head, in the layer where they are most
+
+
+def _lowers(*kinds: type[ops.Op]) -> Callable[[_Lower], _Lower]:
+    def register(function: _Lower) -> _Lower:
+        for kind in kinds:
+            _LOWERINGS[kind] = function
+        return function
+
+    return register
+
+
+def float_bits(value: float) -> int:
+    """The bits of an f32, as kernels take small constants."""
+    return int(struct.unpack("<i", struct.pack("<f", value))[0])
+
+
+class Lowering:
+    """Walks the fused nodes once and writes the program."""
+
+    def __init__(
+        self, graph: Graph, file: WeightFile, store: WeightStore, config: BackendConfig, pools: list[int], threads: int
+    ) -> None:
+        self.graph, self.file, self.store, self.config = graph, file, store, config
+        self.pools, self.threads = pools, threads
+        nodes = merge_projections(graph.nodes, lambda w: form_of(file, w))
+        self.nodes = fuse_rope(fuse_residual(nodes))
+        self.arena = Arena()
+        self.program = Program()
+        self.places: dict[Value, Place] = {}
+        self.quantized: dict[Value, Quantized] = {}
+        self.row_index: dict[Value, int] = {}  # values that are rows picked out of another
+        self._tables: dict[tuple[ops.RopeConfig, str | None], RopeTable] = {}
+        self._readers = uses(self.nodes)
+        self._wanted = self._find_wanted()
+
+    def run(self) -> Program:
+        """Lower every node. Raises UnsupportedError for one without a kernel."""
+        for node in self.nodes:
+            lower = _LOWERINGS.get(type(node.op))
+            if lower is None:
+                self.refuse(type(node.op).__name__)
+            else:
+                lower(self, node)
+        assert self.graph.output is not None
+        self.program.logits = self.read(self.graph.output)
+        self.arena.touch(self.program.logits.ref, len(self.program.ops))
+        return self.program
+
+    def refuse(self, what: str) -> None:
+        """Say that the model needs something that has no kernel."""
+        raise UnsupportedError(f"this model needs {what}, which the cpu backend lacks; try backend='reference'")
+
+    def _find_wanted(self) -> tuple[set[Value], set[Value]]:
+        """Values that someone reads as quantized rows, and values that someone reads as f32."""
+        coded, plain = set(), {self.graph.output}
+        for node in self.nodes:
+            for i, value in enumerate(node.inputs):
+                if isinstance(node.op, Project) and i == 0 and self._is_quantized(node):
+                    coded.add(value)
+                else:
+                    plain.add(value)
+        return coded, {v for v in plain if v is not None}
+
+    def _is_quantized(self, node: Node) -> bool:
+        weight = node.weights[0]
+        assert weight is not None
+        return form_of(self.file, weight).quantized
+
+    # -- what lowering functions use -------------------------------------------------------------------------------
+
+    def wants(self, value: Value) -> tuple[bool, bool]:
+        """Whether `value` is wanted as f32 rows, and whether as quantized rows."""
+        return value in self._wanted[1], value in self._wanted[0]
+
+    def rows_of(self, value: Value) -> tuple[int, int]:
+        """The header word that counts a value's rows, and the most there can be."""
+        if value.shape[0] is T:
+            return L.H_TOKENS, self.config.max_tokens
+        assert value.shape[0] is O
+        return L.H_OUTPUTS, self.config.max_outputs
+
+    def make(self, value: Value, width: int | None = None) -> Place:
+        """Room for a value's f32 rows."""
+        slot, rows = self.rows_of(value)
+        stride = 4 * (-(-(width or value.width) // L.LANES) * L.LANES)
+        place = Place(self.arena.buffer(rows * stride, len(self.program.ops)), stride, slot)
+        self.places[value] = place
+        return place
+
+    def make_quantized(self, value: Value) -> Quantized:
+        """Room for a value's quantized rows."""
+        _, rows = self.rows_of(value)
+        if value.width % L.BLOCK:
+            self.refuse(f"rows of {value.width} columns in a quantized product (a multiple of {L.BLOCK} is needed)")
+        ref = self.arena.buffer(L.quantized_bytes(rows, value.width), len(self.program.ops))
+        self.quantized[value] = Quantized(ref, ref + rows * value.width)
+        return self.quantized[value]
+
+    def read(self, value: Value) -> Place:
+        """A value's f32 rows, as input of the op being made."""
+        place = self.places[value]
+        self.arena.touch(place.ref, len(self.program.ops))
+        return place
+
+    def read_quantized(self, value: Value) -> Quantized:
+        """A value's quantized rows; puts a `quantize` op here if nobody wrote them."""
+        if value not in self.quantized:
+            x = self.read(value)
+            out = self.make_quantized(value)
+            self.emit_rows("pointwise.quantize", x, value.width, codes=out)
+        found = self.quantized[value]
+        self.arena.touch(found.codes, len(self.program.ops))
+        return found
+
+    def emit(self, kernel: str, args: list[Argument], slot: int, div: int, mul: int) -> None:
+        """Append an op."""
+        self.program.ops.append(PlannedOp(kernel, args, slot, div, mul))
+
+    def emit_rows(
+        self,
+        kernel: str,
+        x: Place,
+        columns: int,
+        *,
+        x2: Argument = 0,
+        weight: int = 0,
+        y: Place | None = None,
+        codes: Quantized | None = None,
+        slot: int | None = None,
+        eps: float = 0.0,
+        rows: int = L.H_ONE,
+    ) -> None:
+        """Append a `pointwise` op."""
+        args: list[Argument] = [0] * L.PW_WORDS
+        slot = x.slot if slot is None else slot
+        args[L.PW_X], args[L.PW_X2], args[L.PW_WEIGHT] = x.ref, x2, weight
+        args[L.PW_COLUMNS], args[L.PW_X_STRIDE], args[L.PW_SLOT] = columns, x.stride, slot
+        args[L.PW_EPS], args[L.PW_ROWS] = float_bits(eps), rows
+        if y is not None:
+            args[L.PW_Y], args[L.PW_Y_STRIDE] = y.ref, y.stride
+        if codes is not None:
+            args[L.PW_CODES], args[L.PW_AUX] = codes.codes, codes.aux
+        self.emit(kernel, args, slot, L.PW_CHUNK, 1)
+
+    def vector(self, weight: Weight) -> int:
+        """The address of a small tensor as f32."""
+        array = self.store.vector(weight)
+        self.program.keep.append(array)
+        return int(array.ctypes.data)
+
+    def rope_table(self, config: ops.RopeConfig, factors: Weight | None) -> RopeTable:
+        """The table for these settings, one for all layers that share them."""
+        key = (config, factors.name if factors else None)
+        if key not in self._tables:
+            values = self.store.vector(factors) if factors else None
+            self._tables[key] = RopeTable(config, values, self.graph.context_length)
+            self.program.ropes.append(self._tables[key])
+        return self._tables[key]
+
+
+# -- one function a kind of node -----------------------------------------------------------------------------------
+
+
+@_lowers(ops.Embed)
+def _embed(lw: Lowering, node: Node) -> None:
+    assert isinstance(node.op, ops.Embed)
+    if node.op.of != "tokens" or lw.program.table is not None:
+        lw.refuse("a second table of embeddings")
+    lw.program.table = node.weights[0]
+    lw.program.tokens_in = lw.make(node.outputs[0])
+    lw.program.tokens_in.ref.buffer.first = -1
+
+
+@_lowers(Project)
+def _project(lw: Lowering, node: Node) -> None:
+    """One matmul for all the weights; its outputs are columns of one buffer."""
+    assert isinstance(node.op, Project)
+    x = node.inputs[0]
+    pairs = [(w, b) for w, b in zip(node.weights[::2], node.weights[1::2], strict=True) if w is not None]
+    packed = lw.store.add(pairs)
+    args: list[Argument] = [0] * L.MM_WORDS
+    if packed.form.quantized:
+        codes = lw.read_quantized(x)
+        args[L.MM_X], args[L.MM_AUX] = codes
+    else:
+        rows = lw.read(x)
+        args[L.MM_X], args[L.MM_X_STRIDE] = rows.ref, rows.stride
+    if node.op.residual:
+        args[L.MM_RESIDUAL] = lw.read(node.inputs[1]).ref
+    y = lw.make(node.outputs[0], packed.panels * L.LANES)
+    for value, start in zip(node.outputs, packed.row_starts, strict=True):
+        lw.places[value] = Place(y.ref + 4 * start, y.stride, y.slot)
+    per_chunk = max(1, min(packed.panels // (12 * lw.threads), (256 << 10) // packed.panel_bytes))
+    args[L.MM_WEIGHTS], args[L.MM_Y], args[L.MM_Y_STRIDE] = packed, y.ref, y.stride
+    args[L.MM_COLUMNS], args[L.MM_PANELS], args[L.MM_PANELS_PER_CHUNK] = packed.columns, packed.panels, per_chunk
+    args[L.MM_BIAS] = int(packed.bias.ctypes.data) if packed.bias is not None else 0
+    args[L.MM_SLOT] = y.slot
+    lw.emit(f"matmul.{packed.form.name}", args, y.slot, L.ONCE, -(-packed.panels // per_chunk))
+
+
+@_lowers(ops.RMSNorm)
+def _rms_norm(lw: Lowering, node: Node) -> None:
+    assert isinstance(node.op, ops.RMSNorm)
+    (value,), out, (weight,) = node.inputs, node.outputs[0], node.weights
+    if len(value.shape) != 2 or weight is None:
+        lw.refuse("a norm over heads or without weights")
+        return
+    plain, coded = lw.wants(out)
+    x = lw.read(value)
+    slot, _ = lw.rows_of(out)
+    y = lw.make(out) if plain else None
+    codes = lw.make_quantized(out) if coded else None
+    lw.emit_rows(
+        "pointwise.rms_norm", x, value.width, weight=lw.vector(weight), y=y, codes=codes, slot=slot,
+        eps=node.op.eps, rows=lw.row_index.get(value, L.H_ONE),
+    )  # fmt: skip
+
+
+@_lowers(ops.Glu)
+def _glu(lw: Lowering, node: Node) -> None:
+    assert isinstance(node.op, ops.Glu)
+    if node.op.kind != "silu":
+        lw.refuse(f"a {node.op.kind} gate")
+    out = node.outputs[0]
+    plain, coded = lw.wants(out)
+    gate, up = (lw.read(v) for v in node.inputs)
+    if gate.stride != up.stride:
+        lw.refuse("a gate and its partner of different types")
+    y = lw.make(out) if plain else None
+    codes = lw.make_quantized(out) if coded else None
+    lw.emit_rows("pointwise.glu_silu", gate, out.width, x2=up.ref, y=y, codes=codes)
+
+
+@_lowers(ops.SelectRows)
+def _select_rows(lw: Lowering, node: Node) -> None:
+    """Where a norm alone reads the rows, it picks them out itself."""
+    (value,), out = node.inputs, node.outputs[0]
+    readers = [n for n in lw.nodes if out in n.inputs]
+    if all(isinstance(n.op, ops.RMSNorm) for n in readers):
+        x = lw.places[value]
+        lw.places[out] = Place(x.ref, x.stride, L.H_OUTPUTS)
+        lw.row_index[out] = L.H_OUTPUT_ROWS
+        return
+    x = lw.read(value)
+    y = lw.make(out)
+    lw.emit_rows("pointwise.gather", x, out.width, y=y, slot=y.slot, rows=L.H_OUTPUT_ROWS)
+
+
+@_lowers(ops.Reshape)
+def _reshape(lw: Lowering, node: Node) -> None:
+    lw.places[node.outputs[0]] = lw.places[node.inputs[0]]
+
+
+@_lowers(ops.Slice)
+def _slice(lw: Lowering, node: Node) -> None:
+    assert isinstance(node.op, ops.Slice)
+    x = lw.places[node.inputs[0]]
+    if len(node.inputs[0].shape) != 2:
+        lw.refuse("a slice of heads")
+    lw.places[node.outputs[0]] = Place(x.ref + 4 * node.op.start, x.stride, x.slot)
+
+
+@_lowers(RopeAttention)
+def _attention(lw: Lowering, node: Node) -> None:
+    """Two ops: turn and store keys and values, then attend."""
+    assert isinstance(node.op, RopeAttention)
+    attention, rope = node.op.attention, node.op.rope
+    _check_attention(lw, node, attention)
+    q, k, v = (lw.read(value) for value in node.inputs)
+    heads, head_dim = (int(d) for d in node.inputs[0].shape[1:] if isinstance(d, int))
+    kv_heads = node.inputs[1].shape[1]
+    assert isinstance(kv_heads, int)
+    pool = lw.pools[attention.cache]
+
+    args: list[Argument] = [0] * L.RS_WORDS
+    args[L.RS_Q], args[L.RS_K], args[L.RS_V] = q.ref, k.ref, v.ref
+    args[L.RS_Q_STRIDE], args[L.RS_K_STRIDE], args[L.RS_V_STRIDE] = q.stride, k.stride, v.stride
+    args[L.RS_HEADS], args[L.RS_KV_HEADS], args[L.RS_HEAD_DIM], args[L.RS_POOL] = heads, kv_heads, head_dim, pool
+    if rope is not None:
+        table = lw.rope_table(rope, node.weights[1])
+        args[L.RS_DIMS], args[L.RS_NEOX] = rope.dims, int(rope.style == "neox")
+        args[L.RS_TABLE] = int(table.rows.ctypes.data)
+    lw.emit(f"attention.rope_store_{lw.config.kv_type}", args, L.H_TOKENS, L.PW_CHUNK, 1)
+
+    q = lw.read(node.inputs[0])
+    out = lw.make(node.outputs[0])
+    pairs = max(L.MAX_PAIRS, heads // kv_heads)
+    lw.program.group = max(lw.program.group, heads // kv_heads)
+    scratch = -(-L.attention_scratch(pairs, head_dim) // 64) * 64
+    args = [0] * L.AT_WORDS
+    args[L.AT_Q], args[L.AT_Q_STRIDE], args[L.AT_OUT], args[L.AT_OUT_STRIDE] = q.ref, q.stride, out.ref, out.stride
+    args[L.AT_HEADS], args[L.AT_KV_HEADS], args[L.AT_HEAD_DIM], args[L.AT_POOL] = heads, kv_heads, head_dim, pool
+    args[L.AT_SCALE], args[L.AT_WINDOW] = float_bits(attention.scale), attention.window
+    args[L.AT_SCRATCH] = lw.arena.buffer(scratch * lw.threads, len(lw.program.ops))
+    args[L.AT_SCRATCH_STRIDE] = scratch
+    lw.emit(f"attention.attend_{lw.config.kv_type}", args, L.H_ITEMS, 1, kv_heads)
+
+
+def _check_attention(lw: Lowering, node: Node, op: ops.Attention) -> None:
+    head_dim = node.inputs[0].shape[2]
+    assert isinstance(head_dim, int)
+    if len(node.inputs) != 3 or op.value_dim != head_dim:
+        lw.refuse("latent attention")
+    if not op.causal or op.softcap or node.weights[0] is not None:
+        lw.refuse("attention that is not causal, or has a softcap or sinks")
+    if head_dim % L.LANES:
+        lw.refuse(f"heads of {head_dim} dimensions (a multiple of {L.LANES} is needed)")
+

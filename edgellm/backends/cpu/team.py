@@ -1,0 +1,91 @@
+"""The team's Python side: threads that live in one compiled loop, and the call that runs a plan.
+
+There is one team for each thread count in a process, whatever the number of models. `kernels/team.py` has the protocol.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgellm.kernels import layout as L
+from edgellm.kernels.cache import load_kernels
+
+KERNELS = ("team.run", "team.work")
+_Function = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)  # calling one releases the GIL
+_teams: dict[int, Team] = {}
+_teams_lock = threading.Lock()
+
+
+def aligned(words: int) -> NDArray[np.int64]:
+    """Zeroed int64 words that begin on a cache line."""
+    raw = np.zeros(words + 8, np.int64)
+    skip = -(raw.ctypes.data // 8) % 8
+    return raw[skip : skip + words]
+
+
+def team_of(threads: int) -> Team:
+    """The team of so many threads."""
+    with _teams_lock:
+        if threads not in _teams:
+            _teams[threads] = Team(threads)
+        return _teams[threads]
+
+
+class Plan:
+    """Ops [n, OP_WORDS], the header they read, and a ticket for each."""
+
+    def __init__(self, ops: NDArray[np.int64], header: NDArray[np.int64]) -> None:
+        self._ops, self._header = ops, header
+        self._tickets = aligned(len(ops) * L.TICKET_WORDS)
+        parts = (ops.ctypes.data, len(ops), header.ctypes.data, self._tickets.ctypes.data)
+        self.words = np.array(parts, np.int64)
+
+
+class Team:
+    """`threads` workers, the caller of `run` being one of them."""
+
+    def __init__(self, threads: int) -> None:
+        addresses = load_kernels(KERNELS)
+        self._run, self._work = (_Function(addresses[name]) for name in KERNELS)
+        self.threads = threads
+        self._control = aligned(L.C_WORKER + L.WORKER_WORDS * threads)
+        self._control[L.C_WORKERS] = threads
+        self._init_sleep()
+        self._lock = threading.Lock()
+        for number in range(1, threads):
+            arguments = (self._control.ctypes.data, number, 0, 0)
+            threading.Thread(target=self._work, args=arguments, daemon=True, name=f"edgellm-{number}").start()
+
+    def _init_sleep(self) -> None:
+        libc = ctypes.CDLL(None)
+        base = self._control.ctypes.data
+        libc.pthread_mutex_init(ctypes.c_void_p(base + 8 * L.C_MUTEX), None)
+        libc.pthread_cond_init(ctypes.c_void_p(base + 8 * L.C_CONDITION), None)
+
+    def run(self, plan: Plan) -> None:
+        """Walk the whole plan, or until `cancel`."""
+        with self._lock:
+            self._control[L.C_ABORT] = 0
+            self._run(self._control.ctypes.data, plan.words.ctypes.data, 0, 0)
+
+    def cancel(self) -> None:
+        """Let a running plan end after the chunks that are being computed. Any thread may call it."""
+        self._control[L.C_ABORT] = 1
+
+    def settle(self) -> None:
+        """Wait until no worker can look at an earlier plan any more, so that its memory may go."""
+        with self._lock:
+            epoch = int(self._control[L.C_EPOCH])
+            left = self._control[L.C_WORKER + L.WORKER_WORDS + L.W_LEFT :: L.WORKER_WORDS]
+            while epoch and (left != epoch).any():
+                time.sleep(0.001)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_teams.clear)

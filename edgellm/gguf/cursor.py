@@ -1,0 +1,81 @@
+"""Reading fields one after another, each checked against what is left of the file."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from pathlib import Path
+
+from edgellm.errors import FormatError
+
+_U32 = struct.Struct("<I")
+_U64 = struct.Struct("<Q")
+
+
+class Cursor:
+    """A position in a mapped file. `field` is what a message calls the thing that is being read."""
+
+    def __init__(self, buffer: mmap.mmap, path: Path) -> None:
+        self.buffer = buffer
+        self.path = path
+        self.size = len(buffer)
+        self.position = 0
+
+    def error(self, field: str, offset: int, problem: str) -> FormatError:
+        """The one shape that all messages about a broken file have."""
+        return FormatError(f"{self.path}: {field} at byte {offset} {problem}")
+
+    def skip(self, nbytes: int, field: str) -> int:
+        """Step over `nbytes` that must be there, and return where they start."""
+        start = self.position
+        if nbytes > self.size - start:
+            raise self.error(
+                field,
+                start,
+                f"needs {nbytes} bytes, but the file ends after {self.size - start} "
+                f"({self.size} in all); the download is incomplete, or the file is damaged",
+            )
+        self.position = start + nbytes
+        return start
+
+    def u32(self, field: str) -> int:
+        value: int = _U32.unpack_from(self.buffer, self.skip(4, field))[0]
+        return value
+
+    def u64(self, field: str) -> int:
+        value: int = _U64.unpack_from(self.buffer, self.skip(8, field))[0]
+        return value
+
+    def count(self, field: str, entry_bytes: int) -> int:
+        """A u64 number of entries, each of which takes at least `entry_bytes` of what is left of the file."""
+        offset = self.position
+        value = self.u64(field)
+        limit = (self.size - self.position) // entry_bytes
+        if value > limit:
+            raise self.error(
+                field,
+                offset,
+                f"is {value}, but only {limit} fit into the {self.size - self.position} bytes that are left; "
+                "the download is incomplete, or the file is damaged",
+            )
+        return value
+
+    def text_bytes(self, field: str) -> bytes:
+        """A string as it stands in the file: a u64 length, then that many bytes."""
+        length = self.count(f"length of {field}", 1)
+        start = self.skip(length, field)
+        return self.buffer[start : start + length]
+
+    def text(self, field: str) -> str:
+        """A string that must be UTF-8."""
+        offset = self.position
+        raw = self.text_bytes(field)
+        try:
+            return raw.decode()
+        except UnicodeDecodeError as error:
+            raise self.error(field, offset, f"is not UTF-8 ({error.reason}); the file is damaged") from None
+
+
+def shown(name: str, limit: int = 80) -> str:
+    """A name from a file, fit for a message."""
+    return repr(name if len(name) <= limit else name[:limit] + "...")

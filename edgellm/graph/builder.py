@@ -1,0 +1,254 @@
+"""What model files write with: one method an op, which checks shapes against the file and appends a node.
+
+    x = g.embed("token_embd.weight")
+    h = g.rms_norm(x, "blk.0.attn_norm", eps)
+    x = x + g.linear(h, "blk.0.attn_output")
+
+A tensor that the file lacks, or whose shape does not fit, is a FormatError that names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from edgellm.errors import FormatError
+from edgellm.graph import ops
+from edgellm.graph.graph import CacheSpec, Dim, Graph, Node, O, S, StateSpec, T, Value, Weight
+
+
+class HasShape(Protocol):
+    """What the builder needs to know of a tensor in the file."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+class Builder:
+    """Builds one Graph over the tensors of one file."""
+
+    def __init__(self, tensors: Mapping[str, HasShape]) -> None:
+        self.graph = Graph()
+        self._tensors = tensors
+        self._count = 0
+
+    # -- weights ------------------------------------------------------------------------------------------------
+
+    def has(self, name: str) -> bool:
+        """Whether the file has this tensor (`name` or `name.weight`)."""
+        return name in self._tensors or name + ".weight" in self._tensors
+
+    def weight(self, name: str, *shape: int | None) -> Weight:
+        """The tensor `name` (or `name.weight`), which must have this shape; None allows any size there."""
+        full = name if name in self._tensors else name + ".weight"
+        if full not in self._tensors:
+            raise FormatError(f"the file has no tensor {full!r}, which its architecture needs")
+        found = tuple(self._tensors[full].shape)
+        wanted = tuple(shape)
+        if len(found) != len(wanted) or any(w is not None and f != w for f, w in zip(found, wanted, strict=True)):
+            raise FormatError(f"tensor {full!r} has shape {list(found)}; its architecture needs {list(wanted)}")
+        return Weight(full, found)
+
+    def vector(self, name: str, size: int) -> Weight:
+        """A tensor of `size` elements in whatever shape the file gives it."""
+        full = name if name in self._tensors else name + ".weight"
+        found = tuple(self._tensors[full].shape) if full in self._tensors else ()
+        total = 1
+        for dim in found:
+            total *= dim
+        return Weight(full, found) if full in self._tensors and total == size else self.weight(name, size)
+
+    def optional(self, name: str, *shape: int | None) -> Weight | None:
+        """Like `weight`, but None when the file does not have it."""
+        return self.weight(name, *shape) if self.has(name) else None
+
+    # -- nodes --------------------------------------------------------------------------------------------------
+
+    def value(self, shape: Sequence[Dim], dtype: str = "f32") -> Value:
+        """A new value that no node makes yet."""
+        self._count += 1
+        return Value(self._count - 1, tuple(shape), dtype, self)
+
+    def emit(
+        self,
+        op: ops.Op,
+        inputs: Sequence[Value],
+        shape: Sequence[Dim],
+        weights: Sequence[Weight | None] = (),
+    ) -> Value:
+        """Append a node with one output of `shape`."""
+        out = self.value(shape)
+        self.graph.nodes.append(Node(op, tuple(inputs), tuple(weights), (out,)))
+        return out
+
+    def embed(self, name: str, dim: int | None = None) -> Value:
+        """Rows of a table by token id."""
+        table = self.weight(name, None, dim)
+        return self.emit(ops.Embed(), (), (T, table.shape[1]), (table,))
+
+    def embed_by(self, of: str, name: str, dim: int) -> Value:
+        """Rows of a table by "positions" or "token_types"."""
+        assert of in ("positions", "token_types")
+        return self.emit(ops.Embed(of), (), (T, dim), (self.weight(name, None, dim),))
+
+    def linear(self, x: Value, name: str, out: int | None = None, bias: str | None = None) -> Value:
+        """x @ weight.T (+ bias, where the file has `name.bias`)."""
+        weight = self.weight(name, out, x.width)
+        stem = name.removesuffix(".weight")
+        offset = self.optional(bias or stem + ".bias", weight.shape[0])
+        return self.emit(ops.MatMul(), (x,), (x.shape[0], weight.shape[0]), (weight, offset))
+
+    def rms_norm(self, x: Value, name: str | None, eps: float) -> Value:
+        """RMS norm over the last axis, with the weight `name`."""
+        weight = self.weight(name, _last(x)) if name else None
+        return self.emit(ops.RMSNorm(eps), (x,), x.shape, (weight,))
+
+    def layer_norm(self, x: Value, name: str, eps: float) -> Value:
+        """Layer norm over the last axis, with weight and bias where the file has them."""
+        weight = self.optional(name + ".weight", _last(x))
+        return self.emit(ops.LayerNorm(eps), (x,), x.shape, (weight, self.optional(name + ".bias", _last(x))))
+
+    def l2_norm(self, x: Value, eps: float) -> Value:
+        """L2 norm over the last axis."""
+        return self.emit(ops.L2Norm(eps), (x,), x.shape)
+
+    def rope(self, x: Value, config: ops.RopeConfig, factors: Weight | None = None) -> Value:
+        """x [T, H, D] turned by position."""
+        if config.dims > _last(x) or config.dims % 2:
+            raise FormatError(f"rope over {config.dims} dimensions does not fit heads of {_last(x)}")
+        return self.emit(ops.Rope(config), (x,), x.shape, (factors,))
+
+    def attention(
+        self,
+        q: Value,
+        k: Value,
+        v: Value | None,
+        *,
+        scale: float,
+        value_dim: int | None = None,
+        causal: bool = True,
+        window: int = 0,
+        softcap: float = 0.0,
+        sinks: Weight | None = None,
+    ) -> Value:
+        """Attention with a cache of its own; shapes as in `ops.Attention`."""
+        heads, kv_heads = q.shape[1], k.shape[1]
+        assert isinstance(heads, int)
+        assert isinstance(kv_heads, int)
+        if heads % kv_heads or _last(q) != _last(k):
+            raise FormatError(f"{heads} heads of {_last(q)} cannot attend to {kv_heads} heads of {_last(k)}")
+        dim = _last(v) if v is not None else value_dim or _last(k)
+        self.graph.caches.append(CacheSpec(kv_heads, _last(k), _last(v) if v is not None else 0))
+        op = ops.Attention(len(self.graph.caches) - 1, scale, dim, causal, window, softcap)
+        inputs = (q, k) if v is None else (q, k, v)
+        return self.emit(op, inputs, (T, heads, dim), (sinks,))
+
+    def activation(self, x: Value, kind: ops.ActivationKind) -> Value:
+        """f(x)."""
+        return self.emit(ops.Activation(kind), (x,), x.shape)
+
+    def glu(self, gate: Value, up: Value, kind: ops.ActivationKind) -> Value:
+        """f(gate) * up."""
+        return self.emit(ops.Glu(kind), (gate, up), up.shape)
+
+    def add(self, a: Value, b: Value | Weight) -> Value:
+        """a + b; a weight's bytes are used as they are."""
+        return self._pair(ops.Add(), a, b)
+
+    def mul(self, a: Value, b: Value | Weight) -> Value:
+        """a * b."""
+        return self._pair(ops.Mul(), a, b)
+
+    def _pair(self, op: ops.Op, a: Value, b: Value | Weight) -> Value:
+        if isinstance(b, Weight):
+            return self.emit(op, (a,), a.shape, (b,))
+        return self.emit(op, (a, b), a.shape, (None,))
+
+    def scale(self, x: Value, factor: float) -> Value:
+        """x * factor."""
+        return self.emit(ops.Scale(factor), (x,), x.shape)
+
+    def softcap(self, x: Value, cap: float) -> Value:
+        """cap * tanh(x / cap)."""
+        return self.emit(ops.Softcap(cap), (x,), x.shape)
+
+    def reshape(self, x: Value, sizes: Sequence[int]) -> Value:
+        """Rows in another shape of the same size."""
+        out = self.emit(ops.Reshape(), (x,), (x.shape[0], *sizes))
+        if out.width != x.width:
+            raise FormatError(f"rows of {list(x.shape[1:])} cannot be seen as {list(sizes)}")
+        return out
+
+    def slice(self, x: Value, start: int, stop: int) -> Value:
+        """Columns of the last axis."""
+        assert 0 <= start < stop <= _last(x)
+        return self.emit(ops.Slice(start, stop), (x,), (*x.shape[:-1], stop - start))
+
+    def concat(self, *parts: Value) -> Value:
+        """Parts side by side on the last axis."""
+        return self.emit(ops.Concat(), parts, (*parts[0].shape[:-1], sum(_last(p) for p in parts)))
+
+    def route(self, scores: Value, op: ops.Route, bias: Weight | None = None) -> tuple[Value, Value]:
+        """Ids and weights of the chosen experts, each [T, k]."""
+        if op.k > _last(scores):
+            raise FormatError(f"{op.k} experts a token of only {_last(scores)}")
+        ids, weights = self.value((T, op.k), "i32"), self.value((T, op.k))
+        self.graph.nodes.append(Node(op, (scores,), (bias,), (ids, weights)))
+        return ids, weights
+
+    def expert_linear(self, x: Value, ids: Value, name: str, out: int | None = None) -> Value:
+        """Each row of x through its own expert."""
+        weight = self.weight(name, None, out, _last(x))
+        bias = self.optional(name.removesuffix(".weight") + ".bias", weight.shape[0], weight.shape[1])
+        return self.emit(ops.ExpertMatMul(), (x, ids), (*ids.shape, weight.shape[1]), (weight, bias))
+
+    def expert_sum(self, x: Value, weights: Value) -> Value:
+        """What the experts said, weighted."""
+        return self.emit(ops.ExpertSum(), (x, weights), (T, _last(x)))
+
+    def short_conv(self, x: Value, weight: Weight, bias: Weight | None = None) -> Value:
+        """Causal depthwise convolution with a state of its own."""
+        channels, width = weight.shape
+        state = self._state(width - 1, channels)
+        return self.emit(ops.ShortConv(state), (x,), x.shape, (weight, bias))
+
+    def delta_rule(self, q: Value, k: Value, v: Value, decay: Value, beta: Value, scale: float) -> Value:
+        """Gated delta rule with a state of its own; shapes as in `ops.DeltaRule`."""
+        heads = v.shape[1]
+        assert isinstance(heads, int)
+        state = self._state(heads, _last(k), _last(v))
+        return self.emit(ops.DeltaRule(state, scale), (q, k, v, decay, beta), v.shape)
+
+    def state_space_scan(self, x: Value, dt: Value, b: Value, c: Value, a: Weight, d: Weight) -> Value:
+        """Mamba-2's scan with a state of its own; shapes as in `ops.StateSpaceScan`."""
+        heads = x.shape[1]
+        assert isinstance(heads, int)
+        state = self._state(heads, _last(x), _last(b))
+        return self.emit(ops.StateSpaceScan(state), (x, dt, b, c), x.shape, (a, d))
+
+    def _state(self, *shape: int) -> int:
+        self.graph.states.append(StateSpec(shape))
+        return len(self.graph.states) - 1
+
+    def select_rows(self, x: Value) -> Value:
+        """Only the rows whose logits someone wants."""
+        return self.emit(ops.SelectRows(), (x,), (O, *x.shape[1:]))
+
+    def pool(self, x: Value, kind: str) -> Value:
+        """One row a sequence."""
+        assert kind in ("mean", "first", "last")
+        return self.emit(ops.Pool(kind), (x,), (S, *x.shape[1:]))
+
+    def finish(self, output: Value, *, vocab_size: int, context_length: int, causal: bool = True) -> Graph:
+        """The graph, whole."""
+        self.graph.output = output
+        self.graph.vocab_size = vocab_size
+        self.graph.context_length = context_length
+        self.graph.causal = causal
+        return self.graph
+
+
+def _last(x: Value) -> int:
+    dim = x.shape[-1]
+    assert isinstance(dim, int)
+    return dim

@@ -1,0 +1,181 @@
+"""Compiled kernels on disk: found, checked and loaded without Numba; what is missing is compiled in child processes.
+
+A file holds one object: a checksum of 32 bytes, then the object code. Its folder is named by a hash of all that could
+change it: the sources of `simd` and `kernels`, the target, the CPU and its features, the versions of Numba and LLVM and
+Python. Whatever goes wrong with the cache (a file cut short or changed, a folder that cannot be written) costs time only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import llvmlite.binding as llvm
+
+from edgellm.config import load_config
+from edgellm.errors import EdgeLLMError
+from edgellm.simd import targets
+
+Progress = Callable[[str, int, int], None]
+_PACKAGE = Path(__file__).resolve().parents[1]
+_CHECKSUM = 32
+_engines: list[llvm.ExecutionEngine] = []  # loaded code stays loaded: addresses must remain good
+_loaded: dict[str, int] = {}
+
+
+def cache_key(target: targets.Target) -> str:
+    """A hash of everything that compiled code depends on."""
+    digest = hashlib.sha256()
+    for folder in ("simd", "kernels"):
+        for path in sorted((_PACKAGE / folder).glob("*.py")):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    versions = [importlib.metadata.version(name) for name in ("numba", "llvmlite", "numpy")]
+    facts = [target.name, *targets.llvm_cpu(target), *versions, sys.version, sys.platform]
+    digest.update("\0".join(facts).encode())
+    return digest.hexdigest()[:24]
+
+
+def cache_folder(target: targets.Target) -> Path:
+    """Where this target's objects are kept."""
+    return load_config().kernels / f"{target.name}-{cache_key(target)}"
+
+
+def load_kernels(names: Sequence[str], progress: Progress | None = None) -> dict[str, int]:
+    """Addresses of kernels, by name, for this process's target; compiles what the cache lacks.
+
+    Raises EdgeLLMError if a kernel cannot be compiled.
+    """
+    missing = [n for n in dict.fromkeys(names) if n not in _loaded]
+    if missing:
+        target = targets.choose(load_config().target)
+        folder = cache_folder(target)
+        objects = {n: code for n in missing if (code := read_object(folder / f"{n}.o")) is not None}
+        to_compile = [n for n in missing if n not in objects]
+        if to_compile:
+            objects |= _compile(to_compile, target, folder, progress)
+        for name in missing:
+            _loaded[name] = _link(name, objects[name])
+    return {n: _loaded[n] for n in names}
+
+
+def read_object(path: Path) -> bytes | None:
+    """The object code in a cache file, or None if it is not there or not whole."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    code = data[_CHECKSUM:]
+    return code if code and hashlib.sha256(code).digest() == data[:_CHECKSUM] else None
+
+
+def write_object(path: Path, code: bytes) -> None:
+    """Put object code into a cache file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as f:
+            f.write(hashlib.sha256(code).digest() + code)
+        os.replace(temporary, path)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _link(name: str, code: bytes) -> int:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    _engines.append(engine)
+    address = engine.get_function_address("edgellm_" + name.replace(".", "_"))
+    if not address:
+        raise EdgeLLMError(f"kernel {name} is not in its own object; remove {load_config().kernels} and try again")
+    return int(address)
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def _compile(
+    names: list[str], target: targets.Target, folder: Path, progress: Progress | None
+) -> dict[str, bytes]:
+    """Compile in child processes, one a core, so that this one never holds the compiler in memory."""
+    with tempfile.TemporaryDirectory(prefix="edgellm-kernels-") as scratch:
+        home = folder if _writable(folder) else Path(scratch)
+        for stale in home.glob("*.tmp") if home == folder else ():
+            _remove_stale(stale)
+        workers = max(1, min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, len(names), 4))
+        children = [_start(names[i::workers], target, home) for i in range(workers)]
+        try:
+            _follow(children, len(names), progress)
+        finally:
+            for child in children:
+                child.kill()
+                child.wait()
+        objects = {n: read_object(home / f"{n}.o") for n in names}
+    failed = [n for n, code in objects.items() if code is None]
+    if failed:
+        raise EdgeLLMError(f"kernel {failed[0]} could not be compiled for {target.name}; the compiler's words are above")
+    return {n: code for n, code in objects.items() if code is not None}
+
+
+def _remove_stale(path: Path) -> None:
+    """What a killed process left behind; younger files may belong to a living one."""
+    import time
+
+    try:
+        if time.time() - path.stat().st_mtime > 3600:
+            path.unlink()
+    except OSError:
+        pass
+
+
+def _start(names: list[str], target: targets.Target, folder: Path) -> subprocess.Popen[str]:
+    cpu, features = targets.llvm_cpu(target)
+    environment = os.environ | {
+        "EDGELLM_TARGET": target.name,
+        "NUMBA_CPU_NAME": cpu,
+        "NUMBA_CPU_FEATURES": features,
+        "PYTHONPATH": os.pathsep.join([str(_PACKAGE.parent), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
+    }
+    command = [sys.executable, "-m", "edgellm.kernels.compile", str(folder), *names]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def _follow(children: list[subprocess.Popen[str]], total: int, progress: Progress | None) -> None:
+    """Count the lines that the children print, one a kernel."""
+    import threading
+
+    done = 0
+    lock = threading.Lock()
+
+    def read(child: subprocess.Popen[str]) -> None:
+        nonlocal done
+        assert child.stdout is not None
+        for _ in child.stdout:
+            with lock:
+                done += 1
+                if progress:
+                    progress("compiling kernels", done, total)
+
+    if progress:
+        progress("compiling kernels", 0, total)
+    readers = [threading.Thread(target=read, args=(child,), daemon=True) for child in children]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()

@@ -1,0 +1,112 @@
+"""The only user of Numba's compiler: kernels in, object code out.
+
+Objects hold one C symbol each, and call nothing but libc; so loading them takes LLVM's linker and no Numba.
+No fastmath flags, ever: see `edgellm.simd`.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from llvmlite import ir
+from numba import float32, int32, int64, njit
+from numba.core import compiler, types
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import cpu_target
+
+from edgellm.config import load_config
+from edgellm.simd import ops, targets
+
+TARGET = targets.choose(load_config().target)
+LARGEST_TILE = TARGET.token_tiles[0]
+WEIGHT_FLIP = TARGET.weight_flip
+ops.use(TARGET.name)
+
+__all__ = ["LARGEST_TILE", "WEIGHT_FLIP", "compile_kernel", "device", "float32", "int32", "int64", "kernel", "symbol"]
+
+_SIGNATURE = (types.int64,) * 4
+_OPTIONS = {"error_model": "numpy", "boundscheck": False, "nogil": True, "no_cpython_wrapper": True}
+_KERNELS: dict[str, object] = {}
+
+
+def device(function):
+    """A function that kernels call: compiled for each combination of argument types it meets."""
+    return njit(**_OPTIONS)(function)
+
+
+def kernel(function):
+    """A kernel: enters itself as "file.function"."""
+    _KERNELS[f"{function.__module__.rpartition('.')[2]}.{function.__name__}"] = function
+    return function
+
+
+def symbol(name: str) -> str:
+    """The C symbol of a kernel."""
+    return "edgellm_" + name.replace(".", "_")
+
+
+class _Unoptimized(JITCodeLibrary):
+    """A library whose module is left as it is: only the whole kernel is worth LLVM's time, once."""
+
+    def _finalize_final_module(self):
+        self._finalized = True
+
+    def _optimize_functions(self, module):
+        pass
+
+    def _optimize_final_module(self):
+        pass
+
+    def optimize(self):
+        """Run LLVM's full pipeline over everything that was linked in."""
+        passes, builder = self._codegen._module_pass_manager()
+        passes.run(self._final_module, builder)
+
+
+def _not_executable(library, descriptor, environment):
+    """Nothing compiled here is run here; but Numba tells its functions apart by this, so it is a new one each time."""
+    return [].append
+
+
+@global_compiler_lock
+def compile_module(name: str):
+    """The optimized LLVM module of one kernel."""
+    importlib.import_module(f"edgellm.kernels.{name.partition('.')[0]}")
+    flags = compiler.Flags()
+    flags.no_cpython_wrapper = True
+    flags.no_cfunc_wrapper = True
+    flags.error_model = "numpy"
+    flags.boundscheck = False
+    flags.nrt = False
+    typing, context = cpu_target.typing_context, cpu_target.target_context
+    context.refresh()  # Numba's own runtime is compiled as ever
+    context.codegen()._library_class = _Unoptimized
+    context.get_executable = _not_executable
+    result = compiler.compile_extra(typing, context, _KERNELS[name], _SIGNATURE, types.none, flags, {})
+    library = context.codegen().create_library(symbol(name))
+    library.add_ir_module(_entry(context, library, result, name))
+    library.add_linking_library(result.library)
+    library.finalize()
+    module = library._final_module
+    for function in module.functions:
+        if not function.is_declaration and function.name != symbol(name):
+            function.linkage = "internal"
+    library.optimize()
+    return module
+
+
+def compile_kernel(name: str) -> bytes:
+    """Object code of one kernel, for the CPU that Numba was told to compile for."""
+    return cpu_target.target_context.codegen()._tm.emit_object(compile_module(name))
+
+
+def _entry(context, library, result, name):
+    """A C function around the compiled one; its status is always fine, as kernels raise nothing."""
+    module = library.create_ir_module(symbol(name))
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 4), symbol(name))
+    b = ir.IRBuilder(function.append_basic_block())
+    inner = context.declare_function(module, result.fndesc)
+    context.call_conv.call_function(b, inner, types.none, _SIGNATURE, function.args)
+    b.ret_void()
+    return module

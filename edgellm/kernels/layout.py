@@ -1,0 +1,143 @@
+"""Where things stand in memory, for kernels and for those who call them. Plain numbers; imports nothing."""
+
+from __future__ import annotations
+
+LANES = 16  # rows of a weight panel
+BLOCK = 32  # columns of an activation block: one scale
+PAGE = 32  # tokens of a KV page
+SPAN = 256  # positions after which attention's partial sums are merged
+
+# -- the step header: int64 words -----------------------------------------------------------------------------------
+H_ONE = 0  # always 1: the size of ops that do not depend on the step
+H_TOKENS = 1  # T
+H_OUTPUTS = 2  # O
+H_ITEMS = 3  # attention items: runs of consecutive rows of one sequence
+H_POSITIONS = 4  # address, i32 [T]
+H_ROW_PAGES = 5  # address, i32 [T]: the page that holds the row's key and value
+H_OUTPUT_ROWS = 6  # address, i32 [O]
+H_ITEM_TABLE = 7  # address, i64 [items, 4]: first row, rows, position of the first row, address of the page table i32
+HEADER_WORDS = 8
+
+# -- an op of a plan: int64 words; chunks = MUL * ceil(header[SLOT] / DIV) --------------------------------------------
+OP_KERNEL, OP_ARGS, OP_SLOT, OP_DIV, OP_MUL = range(5)
+OP_WORDS = 8
+ONCE = 1 << 40  # DIV of an op that runs whole if there is anything to do
+
+# -- quantized activations ----------------------------------------------------------------------------------------------
+# Tokens stand in tiles, as the kernels take them (token_tiles, largest first). A tile of NT tokens at token t0 holds
+#   codes at t0 * K:                        s8 [K/32][8 words][NT][4]
+#   aux at t0 * K/32 * AUX_WORDS * 4:       [K/32][AUX_WORDS][NT] words of 4 bytes, as follows
+AUX_SCALE = 0  # f32: the block's scale
+AUX_SUM = 1  # f32: scale * sum of the codes, for minimums
+AUX_SUM8 = 2  # i32: -8 * sum, the accumulator's start for codes with zero point 8
+AUX_SUM128 = 3  # i32: -128 * sum, for bytes whose top bit was flipped
+AUX_SUM32_LOW = 4  # i32: -32 * sum over columns 0-15, for codes with zero point 32
+AUX_SUM32_HIGH = 5  # i32: -32 * sum over columns 16-31
+AUX_WORDS = 6
+
+
+def quantized_bytes(tokens: int, columns: int) -> int:
+    """Room for `tokens` quantized rows: codes, then aux."""
+    return tokens * columns + tokens * (columns // BLOCK) * AUX_WORDS * 4
+
+
+# -- packed weights: bytes of a panel of 16 rows for one quant block -------------------------------------------------------
+PANEL_Q4_0 = 32 + 256  # 16 f16 scales, nibbles
+PANEL_Q4_1 = 64 + 256  # scales, minimums, nibbles
+PANEL_Q8_0 = 32 + 512  # scales, bytes
+PANEL_Q6_K = 256 + 32 + 8 * (256 + 128)  # 16 x 16 i8 scales, f16 scales, 8 x (low nibbles, two top bits)
+
+# -- argument blocks: int64 words; addresses unless said otherwise ----------------------------------------------------------
+# matmul.*: y[t, n] = sum_k x[t, k] w[n, k] (+ bias[n]) (+ residual[t, n])
+(
+    MM_WEIGHTS,
+    MM_X,  # quantized codes, or f32 rows
+    MM_AUX,
+    MM_Y,  # f32
+    MM_BIAS,  # f32 [rows padded to panels], or 0
+    MM_RESIDUAL,  # f32 rows like y, or 0
+    MM_COLUMNS,  # number: K
+    MM_PANELS,  # number: all of the weight
+    MM_PANELS_PER_CHUNK,  # number
+    MM_X_STRIDE,  # number: bytes from token to token (f32 kernels only)
+    MM_Y_STRIDE,  # number: bytes from token to token
+    MM_SLOT,  # number: header word that holds the token count
+) = range(12)
+MM_WORDS = 12
+
+# pointwise.rms_norm, pointwise.quantize, pointwise.glu_*: rows in, f32 rows and/or quantized rows out
+(
+    PW_X,
+    PW_X2,  # glu: the gate's partner
+    PW_WEIGHT,  # f32 [columns], or 0
+    PW_Y,  # f32 rows out, or 0
+    PW_CODES,  # quantized rows out, or 0
+    PW_AUX,
+    PW_COLUMNS,  # number
+    PW_X_STRIDE,  # number: bytes
+    PW_Y_STRIDE,  # number: bytes
+    PW_SLOT,  # number: header word that holds the row count
+    PW_EPS,  # number: the bits of an f32
+    PW_ROWS,  # number: header word that holds a row index (i32), or H_ONE: rows as they come
+) = range(12)
+PW_WORDS = 12
+PW_CHUNK = 8  # rows a chunk; the largest token tile
+
+# attention.rope_store: turn q and k in place, put k and v into their pages
+(
+    RS_Q,
+    RS_K,
+    RS_V,
+    RS_Q_STRIDE,  # numbers: bytes from token to token
+    RS_K_STRIDE,
+    RS_V_STRIDE,
+    RS_HEADS,
+    RS_KV_HEADS,
+    RS_HEAD_DIM,
+    RS_DIMS,  # number: dimensions that turn, 0 for none
+    RS_NEOX,  # number: 1 pairs i with i + dims/2, 0 pairs neighbours
+    RS_TABLE,  # f32 [positions, 2, dims/2]
+    RS_POOL,  # pages of this layer, [page][kv head][K, V]
+) = range(13)
+RS_WORDS = 13
+
+# attention.attend
+(
+    AT_Q,
+    AT_Q_STRIDE,
+    AT_OUT,
+    AT_OUT_STRIDE,
+    AT_HEADS,
+    AT_KV_HEADS,
+    AT_HEAD_DIM,
+    AT_POOL,
+    AT_SCALE,  # the bits of an f32
+    AT_WINDOW,  # number: 0 for none
+    AT_SCRATCH,  # room for every worker
+    AT_SCRATCH_STRIDE,  # bytes of one worker's
+) = range(12)
+AT_WORDS = 12
+MAX_PAIRS = 32  # (row, query head) pairs of a chunk, unless one row has more heads
+
+
+def attention_scratch(pairs: int, head_dim: int) -> int:
+    """Bytes that one worker of attention.attend needs for `pairs` pairs."""
+    whole = -(-pairs // 8) * 8
+    return 4 * (3 * whole * head_dim + 8 * (PAGE + 1) + 4 * whole) + 8 * whole
+
+# pack.*: rows of a GGUF tensor -> panels
+PK_SOURCE, PK_TARGET, PK_ROWS, PK_COLUMNS, PK_ROW_BYTES, PK_PANELS_PER_CHUNK = range(6)
+PK_WORDS = 6
+
+# -- the team's control block: int64 words, a cache line (8 words) apart --------------------------------------------------------
+C_EPOCH, C_SLEEPERS, C_STOP, C_ABORT = 0, 8, 16, 24
+C_OPS, C_COUNT, C_HEADER, C_TICKETS = 32, 33, 34, 35  # the plan of the present epoch
+C_WORKERS = 36
+C_MUTEX, C_CONDITION = 48, 64
+C_WORKER = 80  # then 16 words for each worker:
+W_LEFT = 0  # the last epoch that it left
+W_HOLDS = 1  # whether it holds a chunk
+W_BENCHED = 2  # time (ns) until which it takes none, or 0
+W_CLOCK = 4  # room for a timespec
+WORKER_WORDS = 16
+TICKET_WORDS = 16  # of an op: ticket at 0, done at 8, each (epoch:40, count:24)

@@ -1,0 +1,44 @@
+"""Functions that hardware lacks, as polynomials whose every operation is written out: the same bits everywhere."""
+
+from __future__ import annotations
+
+from edgellm.kernels.jit import device, float32, int32
+from edgellm.simd.ops import (
+    bits_float,
+    float_bits,
+    fma,
+    maximum,
+    minimum,
+    shift_left_i32,
+    splat,
+    splat_i32,
+    where_less,
+)
+
+
+@device
+def round_to_i32(x):
+    """To the nearest integer, ties to even, for |x| < 2^22: adding 1.5 * 2^23 leaves it in the low bits."""
+    magic = splat(float32(12582912.0))
+    return float_bits(x + magic) - float_bits(magic)
+
+
+@device
+def exp(x):
+    """e^x to within 1.3 units in the last place; 0 below -87.3, at most e^88.
+
+    x = n ln 2 + r with |r| <= ln 2 / 2, then a polynomial of degree 6 in r (Taylor's, economized), times 2^n.
+    """
+    clamped = maximum(minimum(x, splat(float32(88.0))), splat(float32(-87.3)))
+    n = clamped * splat(float32(1.44269504)) + splat(float32(12582912.0)) - splat(float32(12582912.0))
+    r = fma(n, splat(float32(-0.693359375)), clamped)
+    r = fma(n, splat(float32(2.12194440e-4)), r)
+    p = splat(float32(1.9875691500e-4))
+    p = fma(p, r, splat(float32(1.3981999507e-3)))
+    p = fma(p, r, splat(float32(8.3334519073e-3)))
+    p = fma(p, r, splat(float32(4.1665795894e-2)))
+    p = fma(p, r, splat(float32(1.6666665459e-1)))
+    p = fma(p, r, splat(float32(5.0000001201e-1)))
+    p = fma(p, r * r, r) + splat(float32(1.0))
+    power = bits_float(shift_left_i32(round_to_i32(n) + splat_i32(int32(127)), 23))
+    return where_less(x, splat(float32(-87.3)), splat(float32(0.0)), p * power)

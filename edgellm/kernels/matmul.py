@@ -1,0 +1,260 @@
+"""Matrix products y = x w^T. By far the most time of all is spent in the loops of this file.
+
+Weights stand in panels of 16 rows, packed so that memory is read strictly forward. One step of the inner loop takes 16 rows
+by 4 columns of a panel, and NT tokens:
+
+                 4 columns (bytes)                        token 0 .. NT-1
+              +----+----+----+----+                   +----+----+----+----+
+      row  0  | w0 | w1 | w2 | w3 |  one vector of    | x0 | x1 | x2 | x3 |  4 bytes of one token,
+      row  1  |    |    |    |    |  64 bytes         +----+----+----+----+  broadcast to all 16 lanes
+        ..    |    |    |    |    |        dot4                 |
+      row 15  |    |    |    |    |  ------------>   i32 accumulator of 16 rows, one for each token
+
+After the 32 columns that share a scale, the i32 sums are exact; then, in this order and for tiles of every size,
+c = fma(f32(sum) * x_scale, w_scale, c). Blocks go in order along K. So an output's bits do not depend on NT, on the
+chunk it came in, or on the thread.
+
+A chunk is a run of panels for all tokens: tokens outside, panels inside, so that the panels stay in L2.
+"""
+
+from __future__ import annotations
+
+from edgellm.kernels.jit import LARGEST_TILE, WEIGHT_FLIP, device, kernel
+from edgellm.kernels.layout import (
+    AUX_SCALE,
+    AUX_SUM,
+    AUX_SUM8,
+    AUX_SUM32_HIGH,
+    AUX_SUM32_LOW,
+    AUX_SUM128,
+    AUX_WORDS,
+    BLOCK,
+    LANES,
+    MM_AUX,
+    MM_BIAS,
+    MM_COLUMNS,
+    MM_PANELS,
+    MM_PANELS_PER_CHUNK,
+    MM_RESIDUAL,
+    MM_SLOT,
+    MM_WEIGHTS,
+    MM_X,
+    MM_X_STRIDE,
+    MM_Y,
+    MM_Y_STRIDE,
+    PANEL_Q4_0,
+    PANEL_Q4_1,
+    PANEL_Q6_K,
+    PANEL_Q8_0,
+)
+from edgellm.simd.ops import (
+    get_i64,
+    load_bytes,
+    load_f16,
+    load_f32,
+    load_i8,
+    mask_bytes,
+    shift_left_bytes,
+    shift_right_bytes,
+)
+from edgellm.simd.tiles import (
+    add_rows,
+    add_vector,
+    added,
+    dot4,
+    dot4_signed,
+    fma_splat,
+    scale_fma,
+    scaled,
+    size,
+    start,
+    store_rows,
+    zeros,
+    zeros_i32,
+    zeros_like,
+)
+
+# -- one panel: the expression of a single output --------------------------------------------------------------------
+
+
+@device
+def _q4_0(c, w, x, aux, x_stride, columns):
+    """codes 0-15, value d * (code - 8): the accumulator starts at -8 * sum(x)."""
+    nt = size(c)
+    for _ in range(columns // BLOCK):
+        a = start(c, aux + AUX_SUM8 * 4 * nt)
+        for i in range(4):
+            q = load_bytes(w + 32 + 64 * i)
+            a = dot4(a, mask_bytes(q, 15), x + 4 * nt * i)
+            a = dot4(a, shift_right_bytes(q, 4), x + 4 * nt * (i + 4))
+        c = scale_fma(c, a, aux + AUX_SCALE * 4 * nt, load_f16(w))
+        w += PANEL_Q4_0
+        x += BLOCK * nt
+        aux += AUX_WORDS * 4 * nt
+    return c
+
+
+@device
+def _q4_1(c, w, x, aux, x_stride, columns):
+    """codes 0-15, value d * code + m: the minimum meets the sum of the activations."""
+    nt = size(c)
+    for _ in range(columns // BLOCK):
+        a = zeros_i32(c)
+        for i in range(4):
+            q = load_bytes(w + 64 + 64 * i)
+            a = dot4(a, mask_bytes(q, 15), x + 4 * nt * i)
+            a = dot4(a, shift_right_bytes(q, 4), x + 4 * nt * (i + 4))
+        c = scale_fma(c, a, aux + AUX_SCALE * 4 * nt, load_f16(w))
+        c = fma_splat(c, load_f16(w + 32), aux + AUX_SUM * 4 * nt, 4)
+        w += PANEL_Q4_1
+        x += BLOCK * nt
+        aux += AUX_WORDS * 4 * nt
+    return c
+
+
+@device
+def _q8_0(c, w, x, aux, x_stride, columns):
+    """signed bytes, value d * code. Where dot4_signed wants them flipped, the start takes 128 * sum(x) back."""
+    nt = size(c)
+    for _ in range(columns // BLOCK):
+        if WEIGHT_FLIP:
+            a = start(c, aux + AUX_SUM128 * 4 * nt)
+        else:
+            a = zeros_i32(c)
+        for i in range(8):
+            a = dot4_signed(a, load_bytes(w + 32 + 64 * i), x + 4 * nt * i)
+        c = scale_fma(c, a, aux + AUX_SCALE * 4 * nt, load_f16(w))
+        w += PANEL_Q8_0
+        x += BLOCK * nt
+        aux += AUX_WORDS * 4 * nt
+    return c
+
+
+@device
+def _q6_k(c, w, x, aux, x_stride, columns):
+    """codes 0-63, value d * scale * (code - 32), a signed byte of scale for each 16 columns, d for each 256.
+
+    The top two bits of eight vectors stand in two, at bits 0, 2, 4 and 6 (`pack.q6_k` draws it).
+    f32(low * scale + high * scale) is exact: it stays below 2^24.
+    """
+    nt = size(c)
+    for _ in range(columns // 256):
+        d = load_f16(w + 256)
+        for block in range(8):
+            plane = w + 288 + block * 384
+            low = start(c, aux + AUX_SUM32_LOW * 4 * nt)
+            high = start(c, aux + AUX_SUM32_HIGH * 4 * nt)
+            for u in range(2):
+                top = load_bytes(plane + 256 + 64 * u)
+                q = load_bytes(plane + 128 * u)
+                low_code = mask_bytes(q, 15) | mask_bytes(shift_left_bytes(top, 4), 48)
+                high_code = shift_right_bytes(q, 4) | mask_bytes(shift_left_bytes(top, 2), 48)
+                low = dot4(low, low_code, x + 8 * nt * u)
+                high = dot4(high, high_code, x + 8 * nt * u + 16 * nt)
+                q = load_bytes(plane + 128 * u + 64)
+                low_code = mask_bytes(q, 15) | mask_bytes(top, 48)
+                high_code = shift_right_bytes(q, 4) | mask_bytes(shift_right_bytes(top, 2), 48)
+                low = dot4(low, low_code, x + 8 * nt * u + 4 * nt)
+                high = dot4(high, high_code, x + 8 * nt * u + 20 * nt)
+            a = added(scaled(low, load_i8(w + block * 32)), scaled(high, load_i8(w + block * 32 + 16)))
+            c = scale_fma(c, a, aux + AUX_SCALE * 4 * nt, d)
+            x += BLOCK * nt
+            aux += AUX_WORDS * 4 * nt
+        w += PANEL_Q6_K
+    return c
+
+
+@device
+def _f16(c, w, x, aux, x_stride, columns):
+    for k in range(columns):
+        c = fma_splat(c, load_f16(w + 32 * k), x + 4 * k, x_stride)
+    return c
+
+
+@device
+def _f32(c, w, x, aux, x_stride, columns):
+    for k in range(columns):
+        c = fma_splat(c, load_f32(w + 64 * k), x + 4 * k, x_stride)
+    return c
+
+
+# -- a chunk: token tiles outside, panels inside ---------------------------------------------------------------------
+
+
+@device
+def _tile(c, panel, panel_bytes, x_bytes, t, first, last, args):
+    """Tokens t to t + NT, panels `first` to `last`; the tile `c` gives NT. `x_bytes` is a token's share of X."""
+    columns = get_i64(args + 8 * MM_COLUMNS)
+    x_stride = get_i64(args + 8 * MM_X_STRIDE)
+    y_stride = get_i64(args + 8 * MM_Y_STRIDE)
+    x = get_i64(args + 8 * MM_X) + t * x_bytes
+    aux = get_i64(args + 8 * MM_AUX) + t * (columns // BLOCK) * AUX_WORDS * 4
+    w = get_i64(args + 8 * MM_WEIGHTS) + first * panel_bytes
+    y = get_i64(args + 8 * MM_Y) + t * y_stride
+    bias = get_i64(args + 8 * MM_BIAS)
+    residual = get_i64(args + 8 * MM_RESIDUAL)
+    for p in range(first, last):
+        out = panel(zeros_like(c), w, x, aux, x_stride, columns)
+        if bias != 0:
+            out = add_vector(out, load_f32(bias + p * LANES * 4))
+        if residual != 0:
+            out = add_rows(out, residual + t * y_stride + p * LANES * 4, y_stride)
+        store_rows(out, y + p * LANES * 4, y_stride)
+        w += panel_bytes
+
+
+@device
+def _matmul(args, header, chunk, panel, panel_bytes, x_bytes):
+    tokens = get_i64(header + 8 * get_i64(args + 8 * MM_SLOT))
+    first = chunk * get_i64(args + 8 * MM_PANELS_PER_CHUNK)
+    last = min(first + get_i64(args + 8 * MM_PANELS_PER_CHUNK), get_i64(args + 8 * MM_PANELS))
+    t = 0
+    if LARGEST_TILE >= 8:
+        while tokens - t >= 8:
+            _tile(zeros(8), panel, panel_bytes, x_bytes, t, first, last, args)
+            t += 8
+    if LARGEST_TILE >= 4:
+        while tokens - t >= 4:
+            _tile(zeros(4), panel, panel_bytes, x_bytes, t, first, last, args)
+            t += 4
+    while tokens - t >= 2:
+        _tile(zeros(2), panel, panel_bytes, x_bytes, t, first, last, args)
+        t += 2
+    if t < tokens:
+        _tile(zeros(1), panel, panel_bytes, x_bytes, t, first, last, args)
+
+
+@kernel
+def q4_0(args, header, chunk, worker):
+    columns = get_i64(args + 8 * MM_COLUMNS)
+    _matmul(args, header, chunk, _q4_0, columns // BLOCK * PANEL_Q4_0, columns)
+
+
+@kernel
+def q4_1(args, header, chunk, worker):
+    columns = get_i64(args + 8 * MM_COLUMNS)
+    _matmul(args, header, chunk, _q4_1, columns // BLOCK * PANEL_Q4_1, columns)
+
+
+@kernel
+def q8_0(args, header, chunk, worker):
+    columns = get_i64(args + 8 * MM_COLUMNS)
+    _matmul(args, header, chunk, _q8_0, columns // BLOCK * PANEL_Q8_0, columns)
+
+
+@kernel
+def q6_k(args, header, chunk, worker):
+    columns = get_i64(args + 8 * MM_COLUMNS)
+    _matmul(args, header, chunk, _q6_k, columns // 256 * PANEL_Q6_K, columns)
+
+
+@kernel
+def f16(args, header, chunk, worker):
+    columns = get_i64(args + 8 * MM_COLUMNS)
+    _matmul(args, header, chunk, _f16, columns * 2 * LANES, get_i64(args + 8 * MM_X_STRIDE))
+
+
+@kernel
+def f32(args, header, chunk, worker):
+    columns = get_i64(args + 8 * MM_COLUMNS)
+    _matmul(args, header, chunk, _f32, columns * 4 * LANES, get_i64(args + 8 * MM_X_STRIDE))

@@ -1,0 +1,154 @@
+"""Packing: rows of GGUF's blocks -> panels of 16 rows, in the order in which the matmul kernels read them.
+
+Within a panel, the words of 4 bytes of 16 rows are interleaved: word i of row r goes to word 16 * i + r.
+That is a transposition of words; scales are gathered before them. Rows past the last are zero.
+"""
+
+from __future__ import annotations
+
+from edgellm.kernels.jit import WEIGHT_FLIP, device, kernel
+from edgellm.kernels.layout import (
+    BLOCK,
+    LANES,
+    PANEL_Q4_0,
+    PANEL_Q4_1,
+    PANEL_Q6_K,
+    PANEL_Q8_0,
+    PK_COLUMNS,
+    PK_PANELS_PER_CHUNK,
+    PK_ROW_BYTES,
+    PK_ROWS,
+    PK_SOURCE,
+    PK_TARGET,
+)
+from edgellm.simd.ops import get_i16, get_i32, get_i64, get_u8, put_i16, put_u8, put_word
+
+_FLIP = 0x01010101 * WEIGHT_FLIP
+
+
+@device
+def _words(source, target, row, count, flip):
+    for i in range(count):
+        put_word(target + 4 * (16 * i + row), get_i32(source + 4 * i) ^ flip)
+
+
+@device
+def _pack(args, chunk, row_of_panel, panel_bytes):
+    """Every row of the chunk's panels through `row_of_panel(source, panel, row, columns, there)`."""
+    rows, columns = get_i64(args + 8 * PK_ROWS), get_i64(args + 8 * PK_COLUMNS)
+    per_chunk, row_bytes = get_i64(args + 8 * PK_PANELS_PER_CHUNK), get_i64(args + 8 * PK_ROW_BYTES)
+    panels = (rows + LANES - 1) // LANES
+    for p in range(chunk * per_chunk, min((chunk + 1) * per_chunk, panels)):
+        target = get_i64(args + 8 * PK_TARGET) + p * panel_bytes
+        for r in range(min(LANES, rows - p * LANES)):
+            row_of_panel(get_i64(args + 8 * PK_SOURCE) + (p * LANES + r) * row_bytes, target, r, columns)
+
+
+@device
+def _row_q4_0(source, target, row, columns):
+    """Block: f16 d, 16 bytes whose low nibbles are columns 0-15 and high nibbles 16-31."""
+    for _ in range(columns // BLOCK):
+        put_i16(target + 2 * row, get_i16(source))
+        _words(source + 2, target + 32, row, 4, 0)
+        source += 18
+        target += PANEL_Q4_0
+
+
+@device
+def _row_q4_1(source, target, row, columns):
+    """Block: f16 d, f16 m, 16 bytes of nibbles."""
+    for _ in range(columns // BLOCK):
+        put_i16(target + 2 * row, get_i16(source))
+        put_i16(target + 32 + 2 * row, get_i16(source + 2))
+        _words(source + 4, target + 64, row, 4, 0)
+        source += 20
+        target += PANEL_Q4_1
+
+
+@device
+def _row_q8_0(source, target, row, columns):
+    """Block: f16 d, 32 signed bytes."""
+    for _ in range(columns // BLOCK):
+        put_i16(target + 2 * row, get_i16(source))
+        _words(source + 2, target + 32, row, 8, _FLIP)
+        source += 34
+        target += PANEL_Q8_0
+
+
+@device
+def _code_q6_k(source, column):
+    """The 6-bit code of a column: low nibble from ql, top bits from qh, both by halves of 128 columns."""
+    half, quarter, l = column // 128, column % 128 // 32, column % 32
+    low = get_u8(source + half * 64 + quarter % 2 * 32 + l) >> (quarter // 2 * 4)
+    top = get_u8(source + 128 + half * 32 + l) >> (2 * quarter)
+    return (low & 15) | ((top & 3) << 4)
+
+
+@device
+def _row_q6_k(source, target, row, columns):
+    """Block of 256: ql[128], qh[64], 16 signed scales, f16 d.
+
+    In the panel: scales [16 groups][16 rows], d [16 rows], then for each 32 columns 4 vectors of nibbles (columns 0-15 low,
+    16-31 high) and 2 of top bits: bits 0-1 of vector u are columns 8u..8u+3, bits 2-3 are those plus 16, bits 4-5
+    columns 8u+4..8u+7, bits 6-7 those plus 16.
+    """
+    for _ in range(columns // 256):
+        for g in range(16):
+            put_u8(target + 16 * g + row, get_u8(source + 192 + g))
+        put_i16(target + 256 + 2 * row, get_i16(source + 208))
+        for block in range(8):
+            plane = target + 288 + block * 384
+            for i in range(4):
+                for t in range(4):
+                    low = _code_q6_k(source, block * 32 + 4 * i + t)
+                    high = _code_q6_k(source, block * 32 + 16 + 4 * i + t)
+                    put_u8(plane + 64 * i + 4 * row + t, (low & 15) | (high & 15) << 4)
+                    top = plane + 256 + 64 * (i // 2) + 4 * row + t
+                    if i % 2 == 0:
+                        put_u8(top, (low >> 4) | (high >> 4) << 2)
+                    else:
+                        put_u8(top, get_u8(top) | (low >> 4) << 4 | (high >> 4) << 6)
+        source += 210
+        target += PANEL_Q6_K
+
+
+@device
+def _row_f16(source, target, row, columns):
+    for k in range(columns):
+        put_i16(target + 32 * k + 2 * row, get_i16(source + 2 * k))
+
+
+@device
+def _row_f32(source, target, row, columns):
+    for k in range(columns):
+        put_word(target + 64 * k + 4 * row, get_i32(source + 4 * k))
+
+
+@kernel
+def q4_0(args, header, chunk, worker):
+    _pack(args, chunk, _row_q4_0, get_i64(args + 8 * PK_COLUMNS) // BLOCK * PANEL_Q4_0)
+
+
+@kernel
+def q4_1(args, header, chunk, worker):
+    _pack(args, chunk, _row_q4_1, get_i64(args + 8 * PK_COLUMNS) // BLOCK * PANEL_Q4_1)
+
+
+@kernel
+def q8_0(args, header, chunk, worker):
+    _pack(args, chunk, _row_q8_0, get_i64(args + 8 * PK_COLUMNS) // BLOCK * PANEL_Q8_0)
+
+
+@kernel
+def q6_k(args, header, chunk, worker):
+    _pack(args, chunk, _row_q6_k, get_i64(args + 8 * PK_COLUMNS) // 256 * PANEL_Q6_K)
+
+
+@kernel
+def f16(args, header, chunk, worker):
+    _pack(args, chunk, _row_f16, get_i64(args + 8 * PK_COLUMNS) * 2 * LANES)
+
+
+@kernel
+def f32(args, header, chunk, worker):
+    _pack(args, chunk, _row_f32, get_i64(args + 8 * PK_COLUMNS) * 4 * LANES)

@@ -1,0 +1,194 @@
+"""Row by row: norms, gated units, and the quantization of activations that matmul kernels read.
+
+A chunk is PW_CHUNK rows. Sums run over 16 lanes in order and are folded in one tree, so a row's bits are its own.
+"""
+
+from __future__ import annotations
+
+from edgellm.kernels.jit import LARGEST_TILE, device, float32, int32, int64, kernel
+from edgellm.kernels.layout import (
+    AUX_SCALE,
+    AUX_SUM,
+    AUX_SUM8,
+    AUX_SUM32_HIGH,
+    AUX_SUM32_LOW,
+    AUX_SUM128,
+    AUX_WORDS,
+    BLOCK,
+    H_ONE,
+    LANES,
+    PW_AUX,
+    PW_CHUNK,
+    PW_CODES,
+    PW_COLUMNS,
+    PW_EPS,
+    PW_ROWS,
+    PW_SLOT,
+    PW_WEIGHT,
+    PW_X,
+    PW_X2,
+    PW_X_STRIDE,
+    PW_Y,
+    PW_Y_STRIDE,
+)
+from edgellm.kernels.math import exp, round_to_i32
+from edgellm.simd.ops import (
+    absolute,
+    fma,
+    get_f32,
+    get_i32,
+    get_i64,
+    load_f32,
+    max_f32,
+    maximum,
+    put_f32,
+    put_i32,
+    scatter_words,
+    splat,
+    sqrt,
+    store_f32,
+    sum_f32,
+    sum_i32,
+)
+
+
+@device
+def _tile_of(t, tokens):
+    """First token and size of the tile that token t stands in: as many of the largest as fit, then halves."""
+    size = LARGEST_TILE
+    first = 0
+    while True:
+        count = (tokens - first) // size
+        if t < first + count * size:
+            return first + (t - first) // size * size, size
+        first += count * size
+        size //= 2
+
+
+@device
+def _quantize_block(low, high, codes, aux, n, nt):
+    """32 values to int8: scale = max |x| / 127, to nearest even. `codes`, `aux`: the block's; token n of nt."""
+    peak = max_f32(maximum(absolute(low), absolute(high)))
+    scale = peak / float32(127.0)
+    inverse = float32(127.0) / peak if peak > float32(0.0) else float32(0.0)
+    a, b = round_to_i32(low * splat(inverse)), round_to_i32(high * splat(inverse))
+    scatter_words(codes + 4 * n, int64(4) * nt, a)
+    scatter_words(codes + 4 * n + 16 * nt, int64(4) * nt, b)
+    sum_a, sum_b = int64(sum_i32(a)), int64(sum_i32(b))
+    total = sum_a + sum_b
+    put_f32(aux + 4 * (AUX_SCALE * nt + n), scale)
+    put_f32(aux + 4 * (AUX_SUM * nt + n), scale * float32(total))
+    put_i32(aux + 4 * (AUX_SUM8 * nt + n), int32(-8 * total))
+    put_i32(aux + 4 * (AUX_SUM128 * nt + n), int32(-128 * total))
+    put_i32(aux + 4 * (AUX_SUM32_LOW * nt + n), int32(-32 * sum_a))
+    put_i32(aux + 4 * (AUX_SUM32_HIGH * nt + n), int32(-32 * sum_b))
+
+
+@device
+def _place(args, t, tokens, columns):
+    """Where token t's quantized row begins: codes, aux, its place n in the tile, the tile's size."""
+    first, nt = _tile_of(t, tokens)
+    codes = get_i64(args + 8 * PW_CODES) + first * columns
+    aux = get_i64(args + 8 * PW_AUX) + first * (columns // BLOCK) * AUX_WORDS * 4
+    return codes, aux, t - first, nt
+
+
+@kernel
+def quantize(args, header, chunk, worker):
+    """x -> quantized rows."""
+    tokens = get_i64(header + 8 * get_i64(args + 8 * PW_SLOT))
+    columns = get_i64(args + 8 * PW_COLUMNS)
+    for t in range(chunk * PW_CHUNK, min(tokens, (chunk + 1) * PW_CHUNK)):
+        x = get_i64(args + 8 * PW_X) + t * get_i64(args + 8 * PW_X_STRIDE)
+        codes, aux, n, nt = _place(args, t, tokens, columns)
+        for block in range(columns // BLOCK):
+            _quantize_block(
+                load_f32(x + 128 * block),
+                load_f32(x + 128 * block + 64),
+                codes + block * BLOCK * nt,
+                aux + block * AUX_WORDS * 4 * nt,
+                n,
+                nt,
+            )
+
+
+@device
+def _mean_square(x, columns):
+    acc = splat(float32(0.0))
+    for i in range(columns // LANES):
+        v = load_f32(x + 64 * i)
+        acc = fma(v, v, acc)
+    total = sum_f32(acc)
+    for i in range(columns // LANES * LANES, columns):
+        v = get_f32(x + 4 * i)
+        total = total + v * v
+    return total / float32(columns)
+
+
+@kernel
+def rms_norm(args, header, chunk, worker):
+    """x / sqrt(mean(x^2) + eps) * weight, to f32 rows, to quantized rows, or to both."""
+    tokens = get_i64(header + 8 * get_i64(args + 8 * PW_SLOT))
+    columns = get_i64(args + 8 * PW_COLUMNS)
+    weight, out = get_i64(args + 8 * PW_WEIGHT), get_i64(args + 8 * PW_Y)
+    index = get_i64(args + 8 * PW_ROWS)
+    for t in range(chunk * PW_CHUNK, min(tokens, (chunk + 1) * PW_CHUNK)):
+        row = int64(get_i32(get_i64(header + 8 * index) + 4 * t)) if index != H_ONE else t
+        x = get_i64(args + 8 * PW_X) + row * get_i64(args + 8 * PW_X_STRIDE)
+        factor = float32(1.0) / sqrt(_mean_square(x, columns) + get_f32(args + 8 * PW_EPS))
+        if get_i64(args + 8 * PW_CODES) != 0:
+            codes, aux, n, nt = _place(args, t, tokens, columns)
+            for block in range(columns // BLOCK):
+                low = load_f32(x + 128 * block) * splat(factor) * load_f32(weight + 128 * block)
+                high = load_f32(x + 128 * block + 64) * splat(factor) * load_f32(weight + 128 * block + 64)
+                _quantize_block(
+                    low, high, codes + block * BLOCK * nt, aux + block * AUX_WORDS * 4 * nt, n, nt
+                )
+        if out != 0:
+            y = out + t * get_i64(args + 8 * PW_Y_STRIDE)
+            for i in range(columns // LANES):
+                store_f32(y + 64 * i, load_f32(x + 64 * i) * splat(factor) * load_f32(weight + 64 * i))
+            for i in range(columns // LANES * LANES, columns):
+                put_f32(y + 4 * i, get_f32(x + 4 * i) * factor * get_f32(weight + 4 * i))
+
+
+@device
+def _silu(x):
+    """x / (1 + exp(-x))."""
+    one = splat(float32(1.0))
+    return x / (one + exp(splat(float32(0.0)) - x))
+
+
+@kernel
+def glu_silu(args, header, chunk, worker):
+    """silu(x) * x2, to f32 rows, to quantized rows, or to both. Columns are a multiple of 16, of 32 if quantized."""
+    tokens = get_i64(header + 8 * get_i64(args + 8 * PW_SLOT))
+    columns = get_i64(args + 8 * PW_COLUMNS)
+    out, stride = get_i64(args + 8 * PW_Y), get_i64(args + 8 * PW_X_STRIDE)
+    for t in range(chunk * PW_CHUNK, min(tokens, (chunk + 1) * PW_CHUNK)):
+        x = get_i64(args + 8 * PW_X) + t * stride
+        x2 = get_i64(args + 8 * PW_X2) + t * stride
+        if get_i64(args + 8 * PW_CODES) != 0:
+            codes, aux, n, nt = _place(args, t, tokens, columns)
+            for block in range(columns // BLOCK):
+                low = _silu(load_f32(x + 128 * block)) * load_f32(x2 + 128 * block)
+                high = _silu(load_f32(x + 128 * block + 64)) * load_f32(x2 + 128 * block + 64)
+                _quantize_block(
+                    low, high, codes + block * BLOCK * nt, aux + block * AUX_WORDS * 4 * nt, n, nt
+                )
+        if out != 0:
+            y = out + t * get_i64(args + 8 * PW_Y_STRIDE)
+            for i in range(columns // LANES):
+                store_f32(y + 64 * i, _silu(load_f32(x + 64 * i)) * load_f32(x2 + 64 * i))
+
+
+@kernel
+def gather(args, header, chunk, worker):
+    """Output rows of x -> y. Columns are a multiple of 16."""
+    rows, columns = get_i64(header + 8 * get_i64(args + 8 * PW_SLOT)), get_i64(args + 8 * PW_COLUMNS)
+    for t in range(chunk * PW_CHUNK, min(rows, (chunk + 1) * PW_CHUNK)):
+        row = int64(get_i32(get_i64(header + 8 * get_i64(args + 8 * PW_ROWS)) + 4 * t))
+        x = get_i64(args + 8 * PW_X) + row * get_i64(args + 8 * PW_X_STRIDE)
+        y = get_i64(args + 8 * PW_Y) + t * get_i64(args + 8 * PW_Y_STRIDE)
+        for i in range(columns // LANES):
+            store_f32(y + 64 * i, load_f32(x + 64 * i))

@@ -1,0 +1,246 @@
+"""The team: workers that walk a plan together, from outside Python.
+
+A plan is a list of ops; an op is so many chunks. Workers take chunks by a ticket, and nobody begins an op before the one
+before it is done. A ticket is one word, (epoch:40, chunks left:24), and so is the count of chunks done.
+
+Why compare-and-swap: the first to come in a new epoch replaces the old word by (epoch, count - 1). A worker that slept
+through an epoch finds in every ticket either its own epoch with nothing left, or a later one: it can take nothing, and
+leaves. For that, the end of an epoch leaves every ticket at (epoch, 0), also those of ops without chunks and of steps that
+were given up. The epoch is odd while the plan's own words change, so a worker that reads them looks twice.
+"""
+
+from __future__ import annotations
+
+from edgellm.kernels.jit import device, kernel
+from edgellm.kernels.layout import (
+    C_ABORT,
+    C_CONDITION,
+    C_COUNT,
+    C_EPOCH,
+    C_HEADER,
+    C_MUTEX,
+    C_OPS,
+    C_SLEEPERS,
+    C_STOP,
+    C_TICKETS,
+    C_WORKER,
+    C_WORKERS,
+    OP_ARGS,
+    OP_DIV,
+    OP_KERNEL,
+    OP_MUL,
+    OP_SLOT,
+    OP_WORDS,
+    TICKET_WORDS,
+    W_BENCHED,
+    W_CLOCK,
+    W_HOLDS,
+    W_LEFT,
+    WORKER_WORDS,
+)
+from edgellm.simd.atomics import (
+    atomic_load,
+    atomic_store,
+    call_kernel,
+    compare_and_swap,
+    condition_broadcast,
+    condition_wait,
+    fence,
+    fetch_add,
+    monotonic_ns,
+    mutex_lock,
+    mutex_unlock,
+    pause,
+)
+from edgellm.simd.ops import get_i64
+
+_SHIFT = 24
+_LOW = (1 << _SHIFT) - 1
+_SPINS = 4000  # looks at the epoch before a worker goes to sleep
+_LOOKS = 2000  # looks at a done count between two looks at the clock
+_STALL_NS = 300_000  # a worker that holds up the others this long ...
+_BENCH_NS = 50_000_000  # ... takes no chunks for this long
+
+
+@device
+def _chunks(op, header):
+    size = get_i64(header + 8 * get_i64(op + 8 * OP_SLOT))
+    div = get_i64(op + 8 * OP_DIV)
+    return get_i64(op + 8 * OP_MUL) * ((size + div - 1) // div)
+
+
+@device
+def _take(ticket, epoch, count):
+    """The number of a chunk that is now ours; -1 if none is left, -2 if the epoch is over."""
+    while True:
+        word = atomic_load(ticket)
+        its_epoch, left = word >> _SHIFT, word & _LOW
+        if its_epoch > epoch:
+            return -2
+        if its_epoch == epoch:
+            if left == 0:
+                return -1
+            if compare_and_swap(ticket, word, word - 1):
+                return count - left
+        elif count == 0:
+            if compare_and_swap(ticket, word, epoch << _SHIFT):
+                return -1
+        elif compare_and_swap(ticket, word, (epoch << _SHIFT) | (count - 1)):
+            return 0
+
+
+@device
+def _mark_done(done, epoch):
+    while True:
+        word = atomic_load(done)
+        new = word + 1 if word >> _SHIFT == epoch else (epoch << _SHIFT) | 1
+        if compare_and_swap(done, word, new):
+            return
+
+
+@device
+def _worker(control, number):
+    return control + 8 * (C_WORKER + WORKER_WORDS * number)
+
+
+@device
+def _clock(control, number):
+    return monotonic_ns(1, _worker(control, number) + 8 * W_CLOCK)
+
+
+@device
+def _bench_holders(control, now):
+    """Whoever holds a chunk now holds up the others: no more chunks for a while."""
+    for w in range(1, get_i64(control + 8 * C_WORKERS)):
+        if atomic_load(_worker(control, w) + 8 * W_HOLDS) != 0:
+            atomic_store(_worker(control, w) + 8 * W_BENCHED, now + _BENCH_NS)
+
+
+@device
+def _await(control, done, epoch, count, number):
+    """Wait until `count` chunks are done: True; False if the epoch ended meanwhile."""
+    looks = 0
+    since = 0
+    while True:
+        word = atomic_load(done)
+        if word >> _SHIFT == epoch and word & _LOW >= count:
+            return True
+        if word >> _SHIFT > epoch or atomic_load(control + 8 * C_EPOCH) != epoch:
+            return False
+        pause()
+        looks += 1
+        if number == 0 and looks % _LOOKS == 0:
+            now = _clock(control, number)
+            if since == 0:
+                since = now
+            elif now - since > _STALL_NS:
+                _bench_holders(control, now)
+                since = now
+
+
+@device
+def _benched(control, number):
+    """Whether this worker is to leave the work to others for now."""
+    until = atomic_load(_worker(control, number) + 8 * W_BENCHED)
+    if until == 0:
+        return False
+    if _clock(control, number) < until:
+        return True
+    atomic_store(_worker(control, number) + 8 * W_BENCHED, 0)
+    return False
+
+
+@device
+def _walk(control, epoch, number, ops, count_ops, header, tickets):
+    """All ops of the plan, in order; how many were walked."""
+    holds = _worker(control, number) + 8 * W_HOLDS
+    for i in range(count_ops):
+        op, ticket = ops + 8 * OP_WORDS * i, tickets + 8 * TICKET_WORDS * i
+        count = _chunks(op, header)
+        benched = number != 0 and _benched(control, number)
+        while not benched:
+            if atomic_load(control + 8 * C_ABORT) != 0:
+                return i
+            atomic_store(holds, 1)
+            chunk = _take(ticket, epoch, count)
+            if chunk >= 0:
+                call_kernel(get_i64(op + 8 * OP_KERNEL), get_i64(op + 8 * OP_ARGS), header, chunk, number)
+                _mark_done(ticket + 64, epoch)
+            atomic_store(holds, 0)
+            if chunk == -2:
+                return i
+            if chunk == -1:
+                break
+        if count > 0 and not _await(control, ticket + 64, epoch, count, number):
+            return i
+    return count_ops
+
+
+@device
+def _give_up(control, epoch, first, ops, count_ops, header, tickets):
+    """Close the tickets from op `first` on, and wait for the chunks that were taken before."""
+    for i in range(first, count_ops):
+        ticket = tickets + 8 * TICKET_WORDS * i
+        taken = 0
+        while True:
+            word = atomic_load(ticket)
+            if word >> _SHIFT == epoch:
+                taken = _chunks(ops + 8 * OP_WORDS * i, header) - (word & _LOW)
+            if compare_and_swap(ticket, word, epoch << _SHIFT):
+                break
+        if taken > 0:
+            _await(control, ticket + 64, epoch, taken, 0)
+
+
+@kernel
+def run(control, plan, unused, unused2):
+    """Worker 0: begin an epoch with the plan (four words: ops, how many, header, tickets); back when it is done."""
+    epoch = get_i64(control + 8 * C_EPOCH) + 2
+    atomic_store(control + 8 * C_EPOCH, epoch - 1)
+    fence()
+    ops, count_ops, header, tickets = get_i64(plan), get_i64(plan + 8), get_i64(plan + 16), get_i64(plan + 24)
+    atomic_store(control + 8 * C_OPS, ops)
+    atomic_store(control + 8 * C_COUNT, count_ops)
+    atomic_store(control + 8 * C_HEADER, header)
+    atomic_store(control + 8 * C_TICKETS, tickets)
+    atomic_store(control + 8 * C_EPOCH, epoch)
+    fence()
+    if atomic_load(control + 8 * C_SLEEPERS) > 0:
+        mutex_lock(control + 8 * C_MUTEX)
+        condition_broadcast(control + 8 * C_CONDITION)
+        mutex_unlock(control + 8 * C_MUTEX)
+    reached = _walk(control, epoch, 0, ops, count_ops, header, tickets)
+    if reached < count_ops:
+        _give_up(control, epoch, reached, ops, count_ops, header, tickets)
+
+
+@device
+def _nothing_new(control, seen):
+    """Whether no epoch has begun since `seen`."""
+    epoch = atomic_load(control + 8 * C_EPOCH)
+    return (epoch == seen or epoch % 2 == 1) and atomic_load(control + 8 * C_STOP) == 0
+
+
+@kernel
+def work(control, number, unused, unused2):
+    """Any other worker: until told to stop, walk each plan as its epoch begins; sleep when none does."""
+    seen = get_i64(_worker(control, number) + 8 * W_LEFT)
+    while atomic_load(control + 8 * C_STOP) == 0:
+        spins = 0
+        while spins < _SPINS and _nothing_new(control, seen):
+            pause()
+            spins += 1
+        if spins == _SPINS:
+            mutex_lock(control + 8 * C_MUTEX)
+            fetch_add(control + 8 * C_SLEEPERS, 1)
+            while _nothing_new(control, seen):
+                condition_wait(control + 8 * C_CONDITION, control + 8 * C_MUTEX)
+            fetch_add(control + 8 * C_SLEEPERS, -1)
+            mutex_unlock(control + 8 * C_MUTEX)
+        epoch = atomic_load(control + 8 * C_EPOCH)
+        ops, count_ops = atomic_load(control + 8 * C_OPS), atomic_load(control + 8 * C_COUNT)
+        header, tickets = atomic_load(control + 8 * C_HEADER), atomic_load(control + 8 * C_TICKETS)
+        if epoch != seen and epoch % 2 == 0 and atomic_load(control + 8 * C_EPOCH) == epoch:
+            _walk(control, epoch, number, ops, count_ops, header, tickets)
+            seen = epoch
+            atomic_store(_worker(control, number) + 8 * W_LEFT, seen)

@@ -1,0 +1,61 @@
+"""The tokens still in the race, and how to find the best of many without sorting them all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Token ids and their logits, both [n]: by falling logit (ties by id) where `ordered`, else by id."""
+
+    ids: Ids
+    logits: F32
+    ordered: bool = False
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def keep(self, which: NDArray[np.bool_] | slice) -> Candidates:
+        """Only some, in the same order."""
+        return Candidates(self.ids[which], self.logits[which], self.ordered)
+
+    def probabilities(self) -> NDArray[np.float64]:
+        """Softmax over these candidates, [n]."""
+        p = np.exp((self.logits - self.logits.max()).astype(np.float64))
+        return np.asarray(p / p.sum())
+
+
+def all_tokens(logits: F32) -> Candidates:
+    """Every token of the vocabulary, logits [vocab]."""
+    return Candidates(np.arange(len(logits)), logits)
+
+
+def best(c: Candidates, k: int) -> Candidates:
+    """The k best, ordered."""
+    if c.ordered:
+        return c.keep(slice(0, k))
+    if k < len(c):
+        c = c.keep(_places_of_best(c.logits, k))
+    order = np.argsort(-c.logits, kind="stable")  # the input is by id, so ties stay by id
+    return Candidates(c.ids[order], c.logits[order], ordered=True)
+
+
+def ordered(c: Candidates) -> Candidates:
+    """All of them, ordered."""
+    return best(c, len(c))
+
+
+def _places_of_best(logits: F32, k: int) -> NDArray[np.bool_]:
+    """A mask [n] of the k largest; of equals at the border, those of the lowest ids."""
+    border = np.partition(logits, len(logits) - k)[len(logits) - k]
+    mask: NDArray[np.bool_] = logits > border
+    equal = np.flatnonzero(logits == border)
+    mask[equal[: k - int(np.count_nonzero(mask))]] = True
+    return mask

@@ -1,0 +1,65 @@
+"""One choice's way from a row of logits to a token id."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgellm.errors import EdgeLLMError
+from edgellm.sampling import samplers
+from edgellm.sampling.candidates import F32, all_tokens
+from edgellm.sampling.params import SamplingParams
+from edgellm.sampling.rng import uniform
+
+
+class Sampler:
+    """Chooses tokens as `params` ask, for choice `choice` of a request with this seed.
+
+    `forbidden` are token ids that are never chosen (the ends of generation under `ignore_eos`).
+    """
+
+    def __init__(
+        self, params: SamplingParams, seed: int, choice: int = 0, forbidden: Sequence[int] = ()
+    ) -> None:
+        self._params, self._seed, self._choice = params, seed, choice
+        self._bias = dict(params.logit_bias) | dict.fromkeys(forbidden, -np.inf)
+        self._rows = [row for row in samplers.TABLE if row.active(params)]
+        penalties = (params.repeat_penalty, params.presence_penalty, params.frequency_penalty)
+        self._penalties = penalties if penalties != (1.0, 0.0, 0.0) and params.repeat_last_n else None
+
+    def biased(self, logits: F32) -> F32:
+        """The logits [vocab] as the request wants them, before any sampler."""
+        return samplers.add_bias(logits, self._bias) if self._bias else logits
+
+    def sample(self, biased: F32, history: Sequence[int]) -> int:
+        """The token id that follows `history` (prompt and answer so far), from `biased` logits [vocab].
+
+        Raises EdgeLLMError where the logits leave nothing to choose from.
+        """
+        logits = self._penalized(biased, history)
+        if self._params.temperature == 0:
+            token = int(np.argmax(logits))
+            _check(float(logits[token]))
+            return token
+        c = all_tokens(logits)
+        _check(float(logits.max()))
+        for stream, row in enumerate(self._rows, start=1):
+            draw = uniform(self._seed, self._choice, len(history), stream) if row.name == "xtc" else 0.0
+            c = row.apply(c, self._params, draw)
+        return samplers.choose(c, uniform(self._seed, self._choice, len(history)))
+
+    def _penalized(self, logits: F32, history: Sequence[int]) -> F32:
+        if self._penalties is None:
+            return logits
+        last = self._params.repeat_last_n
+        counts = Counter(history if last < 0 else history[-last:])
+        return samplers.penalize(logits, counts, *self._penalties) if counts else logits
+
+
+def _check(peak: float) -> None:
+    if not np.isfinite(peak):
+        raise EdgeLLMError(
+            f"the largest logit is {peak}: the model or the logit bias leaves no token to choose"
+        )

@@ -1,0 +1,130 @@
+"""The samplers: pure functions from candidates to candidates, and the table that says in which order.
+
+The definitions are llama.cpp's (`src/llama-sampler.cpp`), the papers': top-p (Holtzman 2019), typical
+(Meister 2022), min-p (Nguyen 2024), top-n-sigma (Tang 2024), XTC (p-e-w 2024).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from edgellm.sampling.candidates import F32, Candidates, best, ordered
+from edgellm.sampling.params import SamplingParams
+
+_FIRST_GUESS = 256  # candidates that top-p sorts at first; nearly always enough
+
+
+def add_bias(logits: F32, bias: Mapping[int, float]) -> F32:
+    """Logits [vocab] with `bias` added per token id."""
+    out = logits.copy()
+    for token, value in bias.items():
+        out[token] += np.float32(value)
+    return out
+
+
+def penalize(logits: F32, counts: Mapping[int, int], repeat: float, presence: float, frequency: float) -> F32:
+    """Logits [vocab] lowered for tokens that were seen, `counts` saying how often."""
+    out = logits.copy()
+    ids = np.fromiter(counts.keys(), np.int64, len(counts))
+    seen = np.fromiter(counts.values(), np.float32, len(counts))
+    hit = out[ids]
+    hit = np.where(hit <= 0, hit * np.float32(repeat), hit / np.float32(repeat))
+    out[ids] = hit - seen * np.float32(frequency) - np.float32(presence)
+    return out
+
+
+def top_n_sigma(c: Candidates, n: float) -> Candidates:
+    """Those whose logit is within n standard deviations of the best."""
+    finite = c.logits[np.isfinite(c.logits)].astype(np.float64)
+    return c.keep(c.logits >= finite.max() - n * finite.std())
+
+
+def top_k(c: Candidates, k: int) -> Candidates:
+    """The k best."""
+    return best(c, k)
+
+
+def typical(c: Candidates, p: float) -> Candidates:
+    """Those whose surprise is nearest to the expected one, until they hold the mass p."""
+    c = ordered(c)
+    probability = c.probabilities()
+    with np.errstate(divide="ignore"):
+        surprise = -np.log(probability)
+    entropy = float(np.sum(np.where(probability > 0, probability * surprise, 0.0)))
+    nearest = np.argsort(np.abs(surprise - entropy), kind="stable")
+    count = int(np.searchsorted(np.cumsum(probability[nearest]), p, side="right")) + 1
+    mask = np.zeros(len(c), bool)
+    mask[nearest[:count]] = True
+    return c.keep(mask)
+
+
+def top_p(c: Candidates, p: float) -> Candidates:
+    """The fewest best that hold the mass p together, at least one."""
+    total = _mass(c)
+    guess = len(c) if c.ordered else _FIRST_GUESS
+    while True:
+        head = best(c, guess)
+        mass = np.cumsum(np.exp(head.logits.astype(np.float64) - float(head.logits[0]))) / total
+        count = int(np.searchsorted(mass, p, side="left")) + 1
+        if count <= len(head) or guess >= len(c):
+            return head.keep(slice(0, count))
+        guess *= 8
+
+
+def _mass(c: Candidates) -> float:
+    return float(np.sum(np.exp((c.logits - c.logits.max()).astype(np.float64))))
+
+
+def min_p(c: Candidates, p: float) -> Candidates:
+    """Those at least p times as likely as the best."""
+    return c.keep(c.logits >= float(c.logits.max()) + math.log(p))
+
+
+def xtc(c: Candidates, threshold: float, chance: float, draw: float) -> Candidates:
+    """With this chance: without the best ones, but for the last that is at least `threshold` likely."""
+    if draw >= chance:
+        return c
+    c = ordered(c)
+    above = int(np.count_nonzero(c.probabilities() >= threshold))
+    return c.keep(slice(max(above - 1, 0), None))
+
+
+def temperature(c: Candidates, t: float) -> Candidates:
+    """Logits, from the best one down, divided by t: never too large, however small t is."""
+    with np.errstate(over="ignore"):
+        cooled = (c.logits - c.logits.max()).astype(np.float64) / t
+        return Candidates(c.ids, cooled.astype(np.float32), c.ordered)
+
+
+def choose(c: Candidates, draw: float) -> int:
+    """The token id at `draw` in [0, 1) of the cumulated probabilities."""
+    mass = np.cumsum(np.exp((c.logits - c.logits.max()).astype(np.float64)))
+    place = int(np.searchsorted(mass, draw * mass[-1], side="right"))
+    return int(c.ids[min(place, len(c) - 1)])
+
+
+class Row(NamedTuple):
+    """One sampler: its name, whether these params ask for it, what it does; `draw` is its own."""
+
+    name: str
+    active: Callable[[SamplingParams], bool]
+    apply: Callable[[Candidates, SamplingParams, float], Candidates]
+
+
+TABLE: tuple[Row, ...] = (
+    Row("top_n_sigma", lambda p: p.top_n_sigma > 0, lambda c, p, _: top_n_sigma(c, p.top_n_sigma)),
+    Row("top_k", lambda p: p.top_k > 0, lambda c, p, _: top_k(c, p.top_k)),
+    Row("typical_p", lambda p: p.typical_p < 1, lambda c, p, _: typical(c, p.typical_p)),
+    Row("top_p", lambda p: p.top_p < 1, lambda c, p, _: top_p(c, p.top_p)),
+    Row("min_p", lambda p: p.min_p > 0, lambda c, p, _: min_p(c, p.min_p)),
+    Row(
+        "xtc",
+        lambda p: p.xtc_probability > 0 and p.xtc_threshold <= 0.5,
+        lambda c, p, draw: xtc(c, p.xtc_threshold, p.xtc_probability, draw),
+    ),
+    Row("temperature", lambda p: p.temperature != 1, lambda c, p, _: temperature(c, p.temperature)),
+)

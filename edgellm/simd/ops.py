@@ -1,0 +1,298 @@
+"""Operations on vectors: what kernels are written with.
+
+Addresses are plain int64 numbers and count bytes; loads and stores need no alignment.
+"""
+
+from __future__ import annotations
+
+import operator
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic, overload
+
+from edgellm.simd import lowering
+from edgellm.simd.lowering import call, const, shuffle
+from edgellm.simd.types import BYTES, BYTES_IR, F32, F32_IR, I32, I32_IR, I64_IR, LANES
+
+_I32, _I16, _I8, _F32 = ir.IntType(32), ir.IntType(16), ir.IntType(8), ir.FloatType()
+_BITS = ir.VectorType(ir.IntType(1), LANES)
+
+target = lowering.Lowering()
+
+
+def use(name: str) -> None:
+    """Compile for this target from here on; one target a process."""
+    global target
+    target = lowering.find(name)
+
+
+def pointer(b, address, kind, offset: int = 0):
+    """A typed pointer to address + offset."""
+    if offset:
+        address = b.add(address, ir.Constant(I64_IR, offset))
+    return b.inttoptr(address, kind.as_pointer())
+
+
+def load(b, address, kind, offset: int = 0):
+    """An unaligned load."""
+    value = b.load(pointer(b, address, kind, offset))
+    value.align = 1
+    return value
+
+
+def store(b, value, address, offset: int = 0) -> None:
+    """An unaligned store."""
+    b.store(value, pointer(b, address, value.type, offset)).align = 1
+
+
+def broadcast(b, scalar, kind):
+    """A vector with `scalar` in every lane."""
+    undefined = ir.Constant(kind, ir.Undefined)
+    first = b.insert_element(undefined, scalar, ir.Constant(_I32, 0))
+    return shuffle(b, first, undefined, [0] * kind.count)
+
+
+def _unary(emit, result, argument):
+    """An intrinsic of one argument from a function (builder, value) -> value."""
+
+    @intrinsic
+    def op(typing, x):
+        if x != argument:
+            return None
+        return result(x), lambda context, b, signature, args: emit(b, args[0])
+
+    return op
+
+
+def _binary(emit, kind, result=None):
+    @intrinsic
+    def op(typing, x, y):
+        if x != kind or y != kind:
+            return None
+        return (result or kind)(x, y), lambda context, b, signature, args: emit(b, *args)
+
+    return op
+
+
+def _loader(kind, result):
+    return _unary(lambda b, address: load(b, address, kind), result, types.int64)
+
+
+# -- memory -------------------------------------------------------------------------------------------------------
+
+load_f32 = _loader(F32_IR, F32)
+load_i32 = _loader(I32_IR, I32)
+load_bytes = _loader(BYTES_IR, BYTES)
+get_i64 = _loader(I64_IR, types.int64)
+get_i32 = _loader(_I32, types.int32)
+get_f32 = _loader(_F32, types.float32)
+get_i16 = _loader(_I16, types.int16)
+get_u8 = _loader(_I8, types.uint8)
+load_f16 = _unary(  # 16 f16 values as f32
+    lambda b, address: target.half_to_float(b, load(b, address, ir.VectorType(_I16, LANES))), F32, types.int64
+)
+load_i8 = _unary(  # 16 signed bytes as i32
+    lambda b, address: b.sext(load(b, address, ir.VectorType(_I8, LANES)), I32_IR), I32, types.int64
+)
+
+
+def _storer(kind, convert=lambda b, value: value):
+    @intrinsic
+    def op(typing, address, value):
+        def emit(context, b, signature, args):
+            store(b, convert(b, args[1]), args[0])
+            return context.get_dummy_value()
+
+        return types.none(types.int64, kind), emit
+
+    return op
+
+
+def _finite_half(b, value):
+    """f16 bits that are never infinite: in a page, a weight of 0 must still mean nothing."""
+    largest, smallest = const(F32_IR, 65504.0), const(F32_IR, -65504.0)
+    value = b.select(b.fcmp_ordered(">", value, largest), largest, value)
+    value = b.select(b.fcmp_ordered("<", value, smallest), smallest, value)
+    return target.float_to_half(b, value)
+
+
+store_f32 = _storer(F32)
+store_f16 = _storer(F32, lambda b, value: _finite_half(b, value))
+put_i64 = _storer(types.int64)
+put_i32 = _storer(types.int32)
+put_f32 = _storer(types.float32)
+put_i16 = _storer(types.int16)
+
+
+@intrinsic
+def put_u8(typing, address, value):
+    """The low byte of an integer."""
+
+    def emit(context, b, signature, args):
+        store(b, b.trunc(args[1], _I8), args[0])
+        return context.get_dummy_value()
+
+    return types.none(types.int64, types.int64), emit
+
+
+@intrinsic
+def put_word(typing, address, value):
+    """The low 32 bits of an integer."""
+
+    def emit(context, b, signature, args):
+        store(b, b.trunc(args[1], _I32), args[0])
+        return context.get_dummy_value()
+
+    return types.none(types.int64, types.int64), emit
+
+
+@intrinsic
+def scatter_f32(typing, address, stride, value):
+    """Lane i to address + i * stride."""
+
+    def emit(context, b, signature, args):
+        for i in range(LANES):
+            lane = b.extract_element(args[2], ir.Constant(_I32, i))
+            store(b, lane, b.add(args[0], b.mul(args[1], ir.Constant(I64_IR, i))))
+        return context.get_dummy_value()
+
+    return types.none(types.int64, types.int64, F32), emit
+
+
+@intrinsic
+def scatter_f16(typing, address, stride, value):
+    """Lane i, as f16, to address + i * stride."""
+
+    def emit(context, b, signature, args):
+        half = _finite_half(b, args[2])
+        for i in range(LANES):
+            lane = b.extract_element(half, ir.Constant(_I32, i))
+            store(b, lane, b.add(args[0], b.mul(args[1], ir.Constant(I64_IR, i))))
+        return context.get_dummy_value()
+
+    return types.none(types.int64, types.int64, F32), emit
+
+
+@intrinsic
+def scatter_words(typing, address, stride, value):
+    """The 16 lanes as signed bytes: four words of four, word i to address + i * stride."""
+
+    def emit(context, b, signature, args):
+        words = b.bitcast(b.trunc(args[2], ir.VectorType(_I8, LANES)), ir.VectorType(_I32, 4))
+        for i in range(4):
+            word = b.extract_element(words, ir.Constant(_I32, i))
+            store(b, word, b.add(args[0], b.mul(args[1], ir.Constant(I64_IR, i))))
+        return context.get_dummy_value()
+
+    return types.none(types.int64, types.int64, I32), emit
+
+
+# -- arithmetic -----------------------------------------------------------------------------------------------------
+
+splat = _unary(lambda b, x: broadcast(b, x, F32_IR), F32, types.float32)
+splat_i32 = _unary(lambda b, x: broadcast(b, x, I32_IR), I32, types.int32)
+to_f32 = _unary(lambda b, x: b.sitofp(x, F32_IR), F32, I32)
+float_bits = _unary(lambda b, x: b.bitcast(x, I32_IR), I32, F32)
+bits_float = _unary(lambda b, x: b.bitcast(x, F32_IR), F32, I32)
+absolute = _unary(lambda b, x: call(b, "llvm.fabs.v16f32", F32_IR, x), F32, F32)
+sqrt = _unary(lambda b, x: call(b, "llvm.sqrt.f32", _F32, x), types.float32, types.float32)
+maximum = _binary(lambda b, x, y: b.select(b.fcmp_ordered(">", x, y), x, y), F32)
+minimum = _binary(lambda b, x, y: b.select(b.fcmp_ordered("<", x, y), x, y), F32)
+
+_add_f32, _add_i32 = _binary(lambda b, x, y: b.fadd(x, y), F32), _binary(lambda b, x, y: b.add(x, y), I32)
+_sub_f32, _sub_i32 = _binary(lambda b, x, y: b.fsub(x, y), F32), _binary(lambda b, x, y: b.sub(x, y), I32)
+_mul_f32, _mul_i32 = _binary(lambda b, x, y: b.fmul(x, y), F32), _binary(lambda b, x, y: b.mul(x, y), I32)
+_div_f32 = _binary(lambda b, x, y: b.fdiv(x, y), F32)
+_and_bytes = _binary(lambda b, x, y: b.and_(x, y), BYTES)
+_or_bytes = _binary(lambda b, x, y: b.or_(x, y), BYTES)
+
+
+def _operator(function, by_kind):
+    @overload(function)
+    def choose(x, y):
+        op = by_kind.get((x, y))
+        return (lambda x, y: op(x, y)) if op is not None else None
+
+
+_operator(operator.add, {(F32, F32): _add_f32, (I32, I32): _add_i32})
+_operator(operator.sub, {(F32, F32): _sub_f32, (I32, I32): _sub_i32})
+_operator(operator.mul, {(F32, F32): _mul_f32, (I32, I32): _mul_i32})
+_operator(operator.truediv, {(F32, F32): _div_f32})
+_operator(operator.and_, {(BYTES, BYTES): _and_bytes})
+_operator(operator.or_, {(BYTES, BYTES): _or_bytes})
+
+
+@intrinsic
+def fma(typing, x, y, z):
+    """x * y + z with one rounding (two where the CPU has no such instruction)."""
+    return F32(F32, F32, F32), lambda context, b, signature, args: target.fma(b, *args)
+
+
+first_lane = _unary(lambda b, x: b.extract_element(x, ir.Constant(_I32, 0)), types.float32, F32)
+
+
+def _by_literal(emit, kind):
+    """An intrinsic (value, literal) whose second argument is known when compiling."""
+
+    @intrinsic(prefer_literal=True)
+    def op(typing, x, literal):
+        if not isinstance(literal, types.IntegerLiteral):
+            return None
+        value = literal.literal_value
+        return kind(x, literal), lambda context, b, signature, args: emit(b, args[0], value)
+
+    return op
+
+
+mask_bytes = _by_literal(lambda b, x, mask: b.and_(x, const(BYTES_IR, mask)), BYTES)
+flip_bytes = _by_literal(lambda b, x, mask: b.xor(x, const(BYTES_IR, mask)), BYTES)
+shift_left_bytes = _by_literal(lambda b, x, bits: b.shl(x, const(BYTES_IR, bits)), BYTES)
+shift_right_bytes = _by_literal(lambda b, x, bits: b.lshr(x, const(BYTES_IR, bits)), BYTES)
+shift_left_i32 = _by_literal(lambda b, x, bits: b.shl(x, const(I32_IR, bits)), I32)
+
+
+@intrinsic
+def lane_numbers(typing):
+    """0, 1, ... 15."""
+    return I32(), lambda context, b, signature, args: ir.Constant(I32_IR, list(range(LANES)))
+
+
+@intrinsic
+def where_at_most(typing, x, limit, yes, no):
+    """`yes` in the lanes where x <= limit, `no` elsewhere."""
+
+    def emit(context, b, signature, args):
+        return b.select(b.icmp_signed("<=", args[0], args[1]), args[2], args[3])
+
+    return F32(I32, I32, F32, F32), emit
+
+
+@intrinsic
+def where_less(typing, x, limit, yes, no):
+    """`yes` in the lanes where x < limit, `no` elsewhere."""
+
+    def emit(context, b, signature, args):
+        return b.select(b.fcmp_ordered("<", args[0], args[1]), args[2], args[3])
+
+    return F32(F32, F32, F32, F32), emit
+
+
+def _fold(combine, kind, scalar):
+    """Fold 16 lanes into one, halves onto halves: always the same tree."""
+
+    def emit(b, x):
+        width = LANES
+        while width > 1:
+            half = width // 2
+            undefined = ir.Constant(x.type, ir.Undefined)
+            x = combine(b, shuffle(b, x, undefined, range(half)), shuffle(b, x, undefined, range(half, width)))
+            width = half
+        return b.extract_element(x, ir.Constant(_I32, 0))
+
+    return _unary(emit, scalar, kind)
+
+
+sum_f32 = _fold(lambda b, x, y: b.fadd(x, y), F32, types.float32)
+sum_i32 = _fold(lambda b, x, y: b.add(x, y), I32, types.int32)
+max_f32 = _fold(lambda b, x, y: b.select(b.fcmp_ordered(">", x, y), x, y), F32, types.float32)

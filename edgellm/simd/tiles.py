@@ -1,0 +1,196 @@
+"""Operations on tiles: the register tile of a matrix product, 16 rows by NT tokens.
+
+Each is one instruction or two per vector, unrolled when compiled. Whatever NT is, the expression of a single
+output is the same, so tiles of every size give the same bits.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from edgellm.simd import ops
+from edgellm.simd.ops import broadcast, load, store
+from edgellm.simd.types import BYTES, BYTES_IR, F32, F32_IR, I32, I32_IR, I64_IR, Tile
+
+_I32, _F32 = ir.IntType(32), ir.FloatType()
+
+
+def _each(b, tile, emit):
+    """A tile whose vectors are emit(n, vector n of `tile`)."""
+    count = tile.type.count
+    vectors = [emit(n, b.extract_value(tile, n)) for n in range(count)]
+    out = ir.Constant(ir.ArrayType(vectors[0].type, count), ir.Undefined)
+    for n, vector in enumerate(vectors):
+        out = b.insert_value(out, vector, n)
+    return out
+
+
+@intrinsic(prefer_literal=True)
+def zeros(typing, count):
+    """A tile of `count` zero vectors of f32."""
+    if not isinstance(count, types.IntegerLiteral):
+        return None
+    tile = Tile(F32, count.literal_value)
+    return tile(count), lambda context, b, signature, args: ir.Constant(tile.ir, None)
+
+
+@intrinsic
+def zeros_like(typing, tile):
+    """Zeros in the shape of `tile`."""
+    return tile(tile), lambda context, b, signature, args: ir.Constant(tile.ir, None)
+
+
+@intrinsic
+def zeros_i32(typing, tile):
+    """An i32 tile of zeros, with as many vectors as `tile`."""
+    result = Tile(I32, tile.count)
+    return result(tile), lambda context, b, signature, args: ir.Constant(result.ir, None)
+
+
+@intrinsic
+def size(typing, tile):
+    """How many vectors the tile has."""
+    count = tile.count
+    return types.int64(tile), lambda context, b, signature, args: ir.Constant(I64_IR, count)
+
+
+@intrinsic
+def start(typing, tile, address):
+    """An i32 tile like `tile`: vector n holds the i32 at address + 4n in every lane."""
+    result = Tile(I32, tile.count)
+
+    def emit(context, b, signature, args):
+        return _each(b, args[0], lambda n, _: broadcast(b, load(b, args[1], _I32, 4 * n), I32_IR))
+
+    return result(tile, types.int64), emit
+
+
+def _dot(method):
+    @intrinsic
+    def op(typing, tile, weights, address):
+        def emit(context, b, signature, args):
+            acc, w, x = args
+            lower = getattr(ops.target, method)
+
+            def one(n, vector):
+                return lower(b, vector, w, b.bitcast(broadcast(b, load(b, x, _I32, 4 * n), I32_IR), BYTES_IR))
+
+            return _each(b, acc, one)
+
+        return tile(tile, BYTES, types.int64), emit
+
+    return op
+
+
+dot4 = _dot("dot4")  # tile n += the four products of each lane's u8 codes with the four s8 at address + 4n
+dot4_signed = _dot("dot4_signed")  # the same for signed weights of the full range
+
+
+@intrinsic
+def scaled(typing, tile, vector):
+    """An i32 tile times one i32 vector."""
+    return tile(tile, I32), lambda context, b, signature, args: _each(b, args[0], lambda n, v: b.mul(v, args[1]))
+
+
+@intrinsic
+def added(typing, x, y):
+    """The sum of two i32 tiles."""
+
+    def emit(context, b, signature, args):
+        return _each(b, args[0], lambda n, v: b.add(v, b.extract_value(args[1], n)))
+
+    return x(x, x), emit
+
+
+@intrinsic
+def scale_fma(typing, acc, dots, scales, d):
+    """acc[n] + (f32(dots[n]) * the f32 at scales + 4n) * d."""
+
+    def emit(context, b, signature, args):
+        tile, products, address, rows = args
+
+        def one(n, vector):
+            scale = broadcast(b, load(b, address, _F32, 4 * n), F32_IR)
+            return ops.target.fma(b, b.fmul(b.sitofp(b.extract_value(products, n), F32_IR), scale), rows, vector)
+
+        return _each(b, tile, one)
+
+    return acc(acc, dots, types.int64, F32), emit
+
+
+@intrinsic(prefer_literal=True)
+def fma_splat(typing, acc, vector, address, stride):
+    """acc[n] + vector * the f32 at address + n * stride."""
+
+    def emit(context, b, signature, args):
+        tile, v, base, step = args
+        if isinstance(stride, types.IntegerLiteral):
+            step = ir.Constant(I64_IR, stride.literal_value)
+
+        def one(n, a):
+            place = b.add(base, b.mul(step, ir.Constant(I64_IR, n)))
+            return ops.target.fma(b, v, broadcast(b, load(b, place, _F32), F32_IR), a)
+
+        return _each(b, tile, one)
+
+    return acc(acc, F32, types.int64, stride), emit
+
+
+@intrinsic
+def times_splat(typing, acc, address):
+    """acc[n] * the f32 at address + 4n."""
+
+    def emit(context, b, signature, args):
+        def one(n, v):
+            return b.fmul(v, broadcast(b, load(b, args[1], _F32, 4 * n), F32_IR))
+
+        return _each(b, args[0], one)
+
+    return acc(acc, types.int64), emit
+
+
+@intrinsic
+def add_vector(typing, acc, vector):
+    """acc[n] + vector."""
+    return acc(acc, F32), lambda context, b, signature, args: _each(b, args[0], lambda n, v: b.fadd(v, args[1]))
+
+
+@intrinsic
+def add_rows(typing, acc, address, stride):
+    """acc[n] + the vector at address + n * stride."""
+
+    def emit(context, b, signature, args):
+        tile, base, step = args
+
+        def one(n, v):
+            return b.fadd(v, load(b, b.add(base, b.mul(step, ir.Constant(I64_IR, n))), F32_IR))
+
+        return _each(b, tile, one)
+
+    return acc(acc, types.int64, types.int64), emit
+
+
+@intrinsic
+def load_rows(typing, like, address, stride):
+    """A tile like `like`, vector n from address + n * stride."""
+
+    def emit(context, b, signature, args):
+        tile, base, step = args
+        return _each(b, tile, lambda n, v: load(b, b.add(base, b.mul(step, ir.Constant(I64_IR, n))), F32_IR))
+
+    return like(like, types.int64, types.int64), emit
+
+
+@intrinsic
+def store_rows(typing, tile, address, stride):
+    """Vector n to address + n * stride."""
+
+    def emit(context, b, signature, args):
+        for n in range(tile.count):
+            store(b, b.extract_value(args[0], n), b.add(args[1], b.mul(args[2], ir.Constant(I64_IR, n))))
+        return context.get_dummy_value()
+
+    return types.none(tile, types.int64, types.int64), emit
+

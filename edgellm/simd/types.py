@@ -1,0 +1,56 @@
+"""The vector and tile types, as Numba and LLVM see them."""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba.core import types
+from numba.core.datamodel import PrimitiveModel
+from numba.extending import register_model
+
+LANES = 16  # 32-bit lanes of a vector, and rows of a weight panel
+
+_ELEMENTS = {"f32": ir.FloatType(), "i32": ir.IntType(32), "i8": ir.IntType(8)}
+
+
+class Vector(types.Type):
+    """`lanes` numbers of one kind, in one value."""
+
+    def __init__(self, kind: str, lanes: int) -> None:
+        self.kind, self.lanes = kind, lanes
+        super().__init__(f"{kind}x{lanes}")
+
+    @property
+    def ir(self):
+        return ir.VectorType(_ELEMENTS[self.kind], self.lanes)
+
+
+class Tile(types.Type):
+    """`count` vectors in one value; operations apply to each."""
+
+    def __init__(self, vector: Vector, count: int) -> None:
+        self.vector, self.count = vector, count
+        super().__init__(f"{vector.name}x{count}")
+
+    @property
+    def ir(self):
+        return ir.ArrayType(self.vector.ir, self.count)
+
+
+@register_model(Vector)
+class _VectorModel(PrimitiveModel):
+    def __init__(self, manager, fe_type) -> None:
+        super().__init__(manager, fe_type, fe_type.ir)
+
+
+@register_model(Tile)
+class _TileModel(PrimitiveModel):
+    def __init__(self, manager, fe_type) -> None:
+        super().__init__(manager, fe_type, fe_type.ir)
+
+
+F32 = Vector("f32", LANES)
+I32 = Vector("i32", LANES)
+BYTES = Vector("i8", 4 * LANES)
+
+F32_IR, I32_IR, BYTES_IR = F32.ir, I32.ir, BYTES.ir
+I64_IR = ir.IntType(64)

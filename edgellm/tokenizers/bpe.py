@@ -1,0 +1,89 @@
+"""Byte-level byte-pair encoding (`tokenizer.ggml.model` = gpt2), over the `tokenizers` library.
+
+A text's UTF-8 bytes are written as 256 printable characters (GPT-2's alphabet), cut into words by the
+pre-tokenizer's patterns, and within each word the adjacent pair of the lowest rank is merged until
+there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+
+from tokenizers import Regex, models, pre_tokenizers
+from tokenizers import Tokenizer as Engine
+
+from edgellm.errors import FormatError
+from edgellm.tokenizers.pre import find_pre
+from edgellm.tokenizers.vocabulary import Vocabulary
+
+Merge = tuple[str, str]
+
+
+def _alphabet() -> list[str]:
+    """GPT-2's character for each byte: itself if printable, else the next from U+0100 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = iter(range(0x100, 0x200))
+    return [chr(b) if b in printable else chr(next(others)) for b in range(256)]
+
+
+ALPHABET = _alphabet()
+_BYTES = {char: bytes([byte]) for byte, char in enumerate(ALPHABET)}
+
+# A byte that the vocabulary lacks takes its place in the word as this, so that its neighbours do not
+# merge across it; then it is left out.
+_ABSENT = "\ufdd0absent"
+
+
+class Bpe:
+    """The Kind for byte-level BPE. UnsupportedError if the pre-tokenizer is unknown."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._pre = find_pre(vocabulary.pre)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text without special tokens."""
+        ids: list[int] = self._engine.encode_batch_fast([text], add_special_tokens=False)[0].ids
+        absent = len(self._vocabulary.tokens)
+        return [i for i in ids if i != absent] if absent in ids else ids
+
+    def piece(self, token_id: int) -> bytes:
+        """The bytes of a normal token; a character outside the alphabet stands for itself."""
+        text = self._vocabulary.tokens[token_id]
+        return b"".join(_BYTES.get(char) or char.encode() for char in text)
+
+    @cached_property
+    def _engine(self) -> Engine:
+        engine = Engine(self._model())
+        split = [pre_tokenizers.Split(Regex(pattern), behavior="isolated") for pattern in self._pre.patterns]
+        byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        engine.pre_tokenizer = pre_tokenizers.Sequence([*split, byte_level])
+        return engine
+
+    def _model(self) -> models.BPE:
+        ids = self._vocabulary.ids
+        complete = all(char in ids for char in ALPHABET)
+        vocab = ids if complete else {**ids, _ABSENT: len(self._vocabulary.tokens)}
+        unknown = None if complete else _ABSENT
+        merges = [_merge(text, rank) for rank, text in enumerate(self._vocabulary.merges)]
+
+        def make(merges: list[Merge]) -> models.BPE:
+            return models.BPE(vocab, merges, unk_token=unknown, ignore_merges=self._pre.ignore_merges)
+
+        try:
+            return make(merges)
+        except Exception:  # the library raises no narrower class: a merge names an absent token
+            return make(list(_usable(merges, ids)))
+
+
+def _merge(text: str, rank: int) -> Merge:
+    # A token may itself begin with a space, so the cut is never before the first character.
+    cut = text.find(" ", 1)
+    if cut < 0:
+        raise FormatError(f"tokenizer.ggml.merges[{rank}] is {text!r}, not two tokens with a space between")
+    return text[:cut], text[cut + 1 :]
+
+
+def _usable(merges: Iterable[Merge], ids: dict[str, int]) -> Iterable[Merge]:
+    return (m for m in merges if m[0] in ids and m[1] in ids and m[0] + m[1] in ids)

@@ -1,0 +1,178 @@
+"""The tokenizer of a model file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgellm.errors import FormatError, UnsupportedError, UsageError
+from edgellm.gguf import GGUFFile, open_gguf
+from edgellm.tokenizers.bpe import Bpe
+from edgellm.tokenizers.decoder import ByteStream
+from edgellm.tokenizers.kinds import Kind, token_bytes
+from edgellm.tokenizers.pre import find_pre
+from edgellm.tokenizers.special import SpecialSplitter, end_ids, eot_id, mark_end_tokens
+from edgellm.tokenizers.spm import SentencePiece
+from edgellm.tokenizers.vocabulary import TokenType, Vocabulary, read_vocabulary
+
+KINDS: dict[str, type[Kind]] = {"gpt2": Bpe, "llama": SentencePiece}
+
+_SPECIAL = (TokenType.CONTROL, TokenType.USER_DEFINED, TokenType.UNKNOWN)
+
+
+class Tokenizer:
+    """Text to token ids and back, as a GGUF file's metadata says.
+
+    `source` is the path of a .gguf (one without weights will do) or an opened file; it is read at
+    once and may be closed. FormatError if the metadata is broken, UnsupportedError if the kind of
+    tokenizer or of pre-tokenizer is not known.
+
+    vocab_size       how many token ids there are
+    bos_id, eos_id, eot_id   begin of text, end of text, end of turn; None if there is none
+    end_ids          all ids that end a generation
+    add_bos, add_eos what `encode` adds with add_special
+    """
+
+    def __init__(self, source: str | Path | GGUFFile) -> None:
+        if isinstance(source, str | Path):
+            with open_gguf(source) as file:
+                vocabulary = read_vocabulary(file.metadata)
+        else:
+            vocabulary = read_vocabulary(source.metadata)
+        self._load(vocabulary)
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any]) -> Tokenizer:
+        """A tokenizer from metadata that is at hand, keys as in a GGUF file."""
+        self = cls.__new__(cls)
+        self._load(read_vocabulary(metadata))
+        return self
+
+    def _load(self, vocabulary: Vocabulary) -> None:
+        if vocabulary.model not in KINDS:
+            raise UnsupportedError(
+                f"the tokenizer is of kind {vocabulary.model!r} (tokenizer.ggml.model); "
+                f"supported are: {', '.join(sorted(KINDS))}"
+            )
+        self._vocabulary = vocabulary
+        mark_end_tokens(vocabulary)
+        self._kind = KINDS[vocabulary.model](vocabulary)
+        sentencepiece = vocabulary.model == "llama"
+        self._read_ids({"bos": 1, "eos": 2} if sentencepiece else {})
+        flags = vocabulary.flags
+        add_bos = sentencepiece or find_pre(vocabulary.pre).add_bos
+        self.add_bos = self._checked(flags.get("add_bos_token", add_bos), "bos", self.bos_id)
+        self.add_eos = self._checked(flags.get("add_eos_token", False), "eos", self.eos_id)
+        self.add_space_prefix = sentencepiece and flags.get("add_space_prefix", True)
+
+    def _read_ids(self, defaults: Mapping[str, int]) -> None:
+        stated = self._vocabulary.special_ids
+        known = {**{k: i for k, i in defaults.items() if i < self.vocab_size}, **stated}
+        self.bos_id = known.get("bos")
+        self.eos_id = known.get("eos")
+        self.eot_id = eot_id(self._vocabulary)
+        self.end_ids = end_ids(self._vocabulary, [self.eos_id, stated.get("eot"), stated.get("eom")])
+
+    def _checked(self, add: bool, name: str, token_id: int | None) -> bool:
+        if add and token_id is None:
+            key = f"tokenizer.ggml.add_{name}_token"
+            raise FormatError(f"{key} is true, but tokenizer.ggml.{name}_token_id is missing")
+        return add
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self._vocabulary.tokens)
+
+    @property
+    def chat_template(self) -> str | None:
+        """The file's chat template (Jinja2), if it has one."""
+        return self._vocabulary.chat_template
+
+    @property
+    def bos_text(self) -> str:
+        """How the begin of text is spelled; "" if there is none."""
+        return "" if self.bos_id is None else self.token_text(self.bos_id)
+
+    @property
+    def eos_text(self) -> str:
+        """How the end of text is spelled; "" if there is none."""
+        return "" if self.eos_id is None else self.token_text(self.eos_id)
+
+    def encode(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]:
+        """Token ids of a text.
+
+        `add_special` adds the begin and end of text where the file asks for them. `parse_special`
+        takes control tokens that are spelled in the text for what they say: for texts that a chat
+        template made, never for a user's. UsageError if the text is not valid Unicode.
+        """
+        ids = [self.bos_id] if add_special and self.add_bos and self.bos_id is not None else []
+        at_start = True
+        for part in self._splitter.split(_checked_text(text), parse_special):
+            if isinstance(part, int):
+                ids.append(part)
+            else:
+                prefix = " " if at_start and self.add_space_prefix else ""
+                ids += self._kind.encode(prefix + part)
+            at_start = isinstance(part, int)
+        if add_special and self.add_eos and self.eos_id is not None:
+            ids.append(self.eos_id)
+        return ids
+
+    def decode(self, ids: Iterable[int], skip_special: bool = False, after: int | None = None) -> str:
+        """The text of token ids; bytes that are not UTF-8 become U+FFFD. UsageError on an unknown id.
+
+        `skip_special` leaves out control tokens; `after` is as in IncrementalDecoder.
+        """
+        stream = ByteStream(self, skip_special, after)
+        return b"".join(map(stream.push, ids)).decode("utf-8", "replace")
+
+    def token_text(self, token_id: int) -> str:
+        """A token as the vocabulary spells it. UsageError if there is no such id."""
+        return self._vocabulary.tokens[self._checked_id(token_id)]
+
+    def token_bytes(self, token_id: int, skip_special: bool = False) -> bytes:
+        """What a token adds to the output; b"" for control tokens if they are skipped."""
+        known = self._checked_id(token_id)
+        if skip_special and self._vocabulary.types[known] in (TokenType.CONTROL, TokenType.UNKNOWN):
+            return b""
+        return token_bytes(self._kind, self._vocabulary, known)
+
+    def is_special(self, token_id: int) -> bool:
+        """Whether a token is control, user-defined or unknown: cut out of a text before encoding."""
+        return self._vocabulary.types[self._checked_id(token_id)] in _SPECIAL
+
+    def is_control(self, token_id: int) -> bool:
+        """Whether a token is a control token, which no plain text becomes."""
+        return bool(self._vocabulary.types[self._checked_id(token_id)] == TokenType.CONTROL)
+
+    @cached_property
+    def _splitter(self) -> SpecialSplitter:
+        return SpecialSplitter(self._vocabulary)
+
+    def _checked_id(self, token_id: int) -> int:
+        if isinstance(token_id, bool) or not isinstance(token_id, int | np.integer):
+            raise UsageError(f"a token id is an integer, not {token_id!r}", param="ids")
+        if not 0 <= token_id < self.vocab_size:
+            raise UsageError(
+                f"token id {token_id} is not in the vocabulary, whose ids are 0 to {self.vocab_size - 1}",
+                param="ids",
+            )
+        return int(token_id)
+
+
+def _checked_text(text: str) -> str:
+    if not isinstance(text, str):
+        raise UsageError(f"a text is a str, not {type(text).__name__}", param="text")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"the text holds half of a surrogate pair, U+{ord(text[error.start]):04X}, at character "
+            f"{error.start}; pass whole characters",
+            param="text",
+        ) from None
+    return text
