@@ -1,7 +1,8 @@
 """The engine: requests in, events out, many sequences in one batch over one ring of KV pages.
 
     request.py     what goes in and what comes out
-    engine.py      the thread; a step is three calls: schedule, run, finish
+    engine.py      the thread, and what is asked of it; a step is three calls: schedule, run, finish
+    core.py        those three
     scheduler.py   who runs next, integers only; over ring.py (pages, prefix cache) and sequence.py
     job.py         one request on its way; generation.py is one of its choices: sampler, decoder, stop strings
     pacing.py      how many prompt tokens a step may take

@@ -54,7 +54,7 @@ def check_prompt(tokens: Sequence[int], graph: Graph, vocab_size: int, context_l
 
 
 def check_text(tokens: Sequence[int], vocab_size: int, context_length: int) -> list[int]:
-    """Token ids as a list of ints; UsageError or ContextLengthError where they are none, unknown or too many."""
+    """Token ids as ints; UsageError or ContextLengthError where they are none, unknown or too many."""
     if len(tokens) == 0:
         raise UsageError("the prompt is empty: give at least one token", "prompt")
     if len(tokens) > context_length:

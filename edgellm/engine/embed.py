@@ -16,8 +16,8 @@ from edgellm.errors import UsageError
 def embed(backend: Backend, ring: Ring, texts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
     """One vector a text, f32 [n, dim], in order.
 
-    Raises UsageError for a model that does not pool and for ids that it does not know, ContextLengthError for a
-    text that is longer than a step.
+    Raises UsageError for a model that does not pool and for ids that it does not know, ContextLengthError for
+    a text that is longer than a step.
     """
     if not pools(backend.graph):
         raise UsageError("this model makes no embeddings: load one that pools, such as a BERT", "model")

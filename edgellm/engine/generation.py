@@ -33,7 +33,7 @@ class NoText:
 
 
 class Generation:
-    """Samples choice `index` of a request, decodes it, and knows when it ends: after `limit` tokens at the latest."""
+    """Samples choice `index` of a request, decodes it, and ends it, after `limit` tokens at the latest."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Generation:
         self.finished = False
 
     def accept(self, logits: NDArray[np.float32], history: Sequence[int]) -> tuple[int | None, Chunk]:
-        """The next token after `history`, from logits [vocab], and the chunk to deliver; no token at a silent end."""
+        """The token after `history`, from logits [vocab], and its chunk; no token at a silent end."""
         if self._limit == 0:
             return None, self.end("length")
         biased = self._sampler.biased(logits)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgellm.engine.generation import Generation
-from edgellm.engine.request import Deliver, Failed, Finished, Progress, Request, Timings
+from edgellm.engine.request import Deliver, Failed, Finished, Progress, Timings
 from edgellm.engine.scheduler import Scheduler, Share
 from edgellm.engine.sequence import Sequence, State
 from edgellm.errors import EdgeLLMError
@@ -21,14 +21,15 @@ F32 = NDArray[np.float32]
 class Job(ABC):
     """Work that runs as one or more sequences. All of it happens on the engine's thread."""
 
-    def __init__(self, prompt: list[int], sequence: Sequence) -> None:
-        self.prompt, self.first = prompt, sequence
+    def __init__(self, sequence: Sequence) -> None:
+        self.prompt = list(sequence.tokens)
+        self.first = sequence
         self.live: list[Sequence] = [sequence]
         self.ended = False
 
-    def begin(self, scheduler: Scheduler) -> None:
-        """Wait for a turn."""
-        scheduler.add(self.first)
+    @abstractmethod
+    def admitted(self, at: float) -> None:
+        """A step that has a part of it starts at this time."""
 
     @abstractmethod
     def take(self, share: Share, rows: F32, scheduler: Scheduler) -> list[Sequence]:
@@ -51,36 +52,36 @@ class Job(ABC):
 
 
 class GenerationJob(Job):
-    """A prompt, and `n` choices that go on from it."""
+    """A prompt, and the choices that go on from it. Only the first `vocab_size` tokens may be chosen."""
 
     def __init__(
-        self, request: Request, sequence: Sequence, generations: list[Generation], deliver: Deliver
+        self, sequence: Sequence, generations: list[Generation], deliver: Deliver, vocab_size: int
     ) -> None:
-        super().__init__(request.prompt_token_ids, sequence)
+        super().__init__(sequence)
         self.generations = generations
-        self._deliver = deliver
+        self.cached = 0
+        self._deliver, self._vocab_size = deliver, vocab_size
         self._submitted = time.perf_counter()
         self._admitted: float | None = None
         self._first_token: float | None = None
-        self.cached = 0
+
+    def admitted(self, at: float) -> None:
+        if self._admitted is None:
+            self._admitted = at
+            self.cached = self.first.cached
 
     def take(self, share: Share, rows: F32, scheduler: Scheduler) -> list[Sequence]:
         sequence = share.sequence
         if self._first_token is None:
-            self._report(sequence)
+            self._deliver(Progress(sequence.computed, len(self.prompt), self.cached))
         if share.outputs == 0:
             return []
+        logits = rows[-1, : self._vocab_size]
         if self._first_token is None:
-            return self._fan_out(sequence, rows[-1], scheduler)
-        self._go_on(self.generations[sequence.order[1]], sequence, rows[-1], scheduler)
+            return self._fan_out(sequence, logits, scheduler)
+        self._go_on(self.generations[sequence.order[1]], sequence, logits, scheduler)
         self._finish_if_done()
         return []
-
-    def admitted(self, at: float) -> None:
-        """The step that starts at this time is the first one with a part of it."""
-        if self._admitted is None:
-            self._admitted = at
-            self.cached = self.first.cached
 
     def fail(self, error: EdgeLLMError) -> None:
         self._deliver(Failed(error))
@@ -91,27 +92,24 @@ class GenerationJob(Job):
                 self._deliver(generation.end("cancelled"))
         self._deliver(Finished(self._timings()))
 
-    def _report(self, sequence: Sequence) -> None:
-        self._deliver(Progress(min(sequence.computed, len(self.prompt)), len(self.prompt), self.cached))
-
     def _fan_out(self, sequence: Sequence, logits: F32, scheduler: Scheduler) -> list[Sequence]:
-        """The prompt is done: every choice samples from the same logits, and those that go on get a sequence.
+        """The prompt is done: every choice samples from the same logits, and goes on by itself.
 
         The others' sequences find the prompt in the cache, its last, partly filled page included.
         """
         self._first_token = time.perf_counter()
         scheduler.offer_tail(sequence)
-        others = [
-            Sequence((sequence.order[0], g.index), list(self.prompt), sequence.root)
-            for g in self.generations[1:]
-        ]
+        others = [self._another(sequence, g.index) for g in self.generations[1:]]
         for other in others:
-            self.live.append(other)
             scheduler.add(other)
+        self.live += others
         for generation, each in zip(self.generations, [sequence, *others], strict=True):
             self._go_on(generation, each, logits, scheduler)
         self._finish_if_done()
         return [s for s in others if s.state is not State.FINISHED]
+
+    def _another(self, sequence: Sequence, index: int) -> Sequence:
+        return Sequence((sequence.order[0], index), list(self.prompt), sequence.root)
 
     def _go_on(self, generation: Generation, sequence: Sequence, logits: F32, scheduler: Scheduler) -> None:
         token, chunk = generation.accept(logits, sequence.tokens)
@@ -142,12 +140,15 @@ class GenerationJob(Job):
 
 
 class ScoreJob(Job):
-    """The logits of every position of a text, [n, vocab]."""
+    """The logits of every position of a text, written into `logits` [n, vocab]."""
 
     def __init__(self, sequence: Sequence, logits: F32) -> None:
-        super().__init__(sequence.tokens, sequence)
+        super().__init__(sequence)
         self.result: Future[F32] = Future()
         self._logits = logits
+
+    def admitted(self, at: float) -> None:
+        """Nobody asks for its times."""
 
     def take(self, share: Share, rows: F32, scheduler: Scheduler) -> list[Sequence]:
         end = share.sequence.computed

@@ -12,7 +12,7 @@ class Pacer:
 
     @property
     def chunk(self) -> int:
-        """Tokens for the next step, in eights where that many are possible: kernels work in tiles of eight."""
+        """Tokens for the next step, in eights where possible: kernels work in tiles of eight."""
         size = int(self._size)
         return max(self._low, size - size % 8 if size < self._high else size)
 

@@ -22,7 +22,7 @@ class Request:
 
 @dataclass(frozen=True)
 class TokenLogprob:
-    """Natural log probability of a token (before any sampler but after the logit bias), and of the likeliest ones."""
+    """Natural log probability of a token (after the logit bias, before any sampler), and of the likeliest."""
 
     token_id: int
     logprob: float
@@ -40,9 +40,9 @@ class Progress:
 
 @dataclass(frozen=True)
 class Chunk:
-    """New output of choice `index`. `text` may be empty while a character is incomplete or a stop string is possible.
+    """New output of choice `index`; `finish_reason` is set on the last chunk of its choice.
 
-    `finish_reason` is set on the last chunk of its choice.
+    `text` may be empty while a character is incomplete or a stop string is possible.
     """
 
     index: int

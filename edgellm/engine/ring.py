@@ -5,11 +5,11 @@ Each page is one of
     cached  nobody holds it, but its contents are known and can be found again
     free    nobody holds it, and nothing is known of it
 
-Findable pages form a tree: a full page is keyed by the hash of its parent's key and its own tokens, so that a key
-stands for the whole prefix. A page that is only partly filled (a *tail*) is findable too, as a leaf. New pages come
-from the free ones first, then from where the hand stands (CLOCK): a page that was hit since the hand's last visit
-gets another round, and a page with a findable child is never taken before the child. Who holds a page holds its
-parents too, so every page that nobody holds can be had in the end.
+Findable pages form a tree: a full page is keyed by the hash of its parent's key and its own tokens, so that
+a key stands for the whole prefix. A page that is only partly filled (a *tail*) is findable too, as a leaf.
+New pages come from the free ones first, then from where the hand stands (CLOCK): a page that was hit since
+the hand's last visit gets another round, and a page with a findable child is never taken before the child.
+Who holds a page holds its parents too, so every page that nobody holds can be had in the end.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Key = bytes
 
 @dataclass(frozen=True)
 class Hit:
-    """What the cache has of a prompt: its first full pages, and perhaps a page that begins like the next one."""
+    """What the cache has of a prompt: its first full pages, and perhaps one that begins like the next."""
 
     pages: tuple[int, ...]
     keys: tuple[Key, ...]  # of the full pages
@@ -44,7 +44,7 @@ class _Page:
 
 @dataclass
 class Ring:
-    """Pages `0 .. num_pages - 1` of `page_size` tokens each. Integers only; the contents are the backend's."""
+    """Pages `0 .. num_pages - 1` of `page_size` tokens. Integers only; the contents are the backend's."""
 
     num_pages: int
     page_size: int
@@ -77,7 +77,7 @@ class Ring:
         """The key of a full page: it stands for the salt, all pages before, and its own tokens."""
         return blake2b(parent + array("q", tokens).tobytes(), digest_size=16).digest()
 
-    # -- finding ------------------------------------------------------------------------------------------------
+    # -- finding ---------------------------------------------------------------------------------------
 
     def find(self, root: Key, tokens: Sequence[int]) -> Hit:
         """The longest part of `tokens` that is here under the salt `root`. Nothing is held by asking."""
@@ -104,7 +104,7 @@ class Ring:
                 best, longest = page, common
         return best, longest
 
-    # -- holding ------------------------------------------------------------------------------------------------
+    # -- holding ---------------------------------------------------------------------------------------
 
     def acquire(self, pages: Iterable[int]) -> None:
         """Hold pages that were found."""
@@ -160,7 +160,7 @@ class Ring:
     def _has_children(self, record: _Page) -> bool:
         return record.key is not None and record.key in self._children
 
-    # -- entering -----------------------------------------------------------------------------------------------
+    # -- entering --------------------------------------------------------------------------------------
 
     def enter(self, parent: Key, tokens: Sequence[int], page: int) -> tuple[int, Key]:
         """Make a full page that the caller holds findable: the page to use from now on, and its key.

@@ -28,7 +28,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Share:
-    """One sequence's part of a step: `count` tokens from its `computed` on, of which the last `outputs` give logits."""
+    """One sequence's part of a step: its next `count` tokens, of which the last `outputs` give logits."""
 
     sequence: Sequence
     count: int
@@ -64,7 +64,7 @@ class Scheduler:
         insort(self.waiting, sequence, key=lambda s: s.order)
 
     def schedule(self, budget: int) -> Step:
-        """The next step, with at most `budget` tokens of prefill. It has no shares when there is nothing to do."""
+        """The next step, with at most `budget` tokens of prefill; no shares when there is nothing to do."""
         step = Step()
         preempted = self._decode(step)
         if not preempted:
@@ -79,7 +79,7 @@ class Scheduler:
             self._enter_full_pages(share.sequence)
 
     def remove(self, sequence: Sequence, keep: bool = True) -> None:
-        """Finish a sequence, waiting or running. With `keep` its pages can be found by who goes on from it."""
+        """Finish a sequence; with `keep` its pages can be found by whoever goes on from it."""
         if sequence.state is State.RUNNING:
             self.running.remove(sequence)
             self._give_up(sequence, keep)
@@ -87,7 +87,7 @@ class Scheduler:
             self.waiting.remove(sequence)
         sequence.state = State.FINISHED
 
-    # -- decode and preemption ------------------------------------------------------------------------------------
+    # -- decode and preemption -------------------------------------------------------------------------
 
     def _decode(self, step: Step) -> bool:
         """Shares for who has one token left; whether someone had to be preempted for it."""
@@ -123,7 +123,7 @@ class Scheduler:
         self._slots.append(sequence.slot)
         sequence.pages, sequence.keys = [], []
 
-    # -- admission --------------------------------------------------------------------------------------------------
+    # -- admission -------------------------------------------------------------------------------------
 
     def _admit(self, step: Step) -> None:
         while self.waiting and len(self.running) < self.limits.max_sequences:
@@ -172,7 +172,7 @@ class Scheduler:
         sequence.pages.append(target)
         return hit.partial_tokens
 
-    # -- prefill ----------------------------------------------------------------------------------------------------
+    # -- prefill ---------------------------------------------------------------------------------------
 
     def _prefill(self, step: Step, budget: int) -> None:
         decoding = {id(s.sequence) for s in step.shares}
@@ -188,7 +188,7 @@ class Scheduler:
             tokens -= share.count
             outputs -= share.outputs
 
-    # -- pages --------------------------------------------------------------------------------------------------------
+    # -- pages -----------------------------------------------------------------------------------------
 
     def offer_tail(self, sequence: Sequence) -> None:
         """Make what a sequence has of its last, partly filled page findable."""

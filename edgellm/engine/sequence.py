@@ -1,4 +1,4 @@
-"""A sequence: the tokens of one choice, how far they are computed, and the pages that hold them. Integers only."""
+"""A sequence: the tokens of one choice, how far they are computed, and the pages that hold them."""
 
 from __future__ import annotations
 

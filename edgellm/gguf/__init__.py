@@ -5,11 +5,12 @@
         file.meta.int("block_count")             # "<architecture>.block_count", which must be an integer
         file.data("token_embd.weight")           # uint8 [nbytes], a read-only view of the map
 
-Everything in a file is somebody else's word: `open_gguf` checks every count, length, offset and type against the
-file's size before it is used, so that whoever computes on a tensor can rely on its extent.
+Everything in a file is somebody else's word: `open_gguf` checks every count, length, offset and type against
+the file's size before it is used, so that whoever computes on a tensor can rely on its extent.
 
 How to add one:
-- a tensor type: a member of `TensorType` and its row in `_SIZES` (types.py); what its bytes mean goes to `quants/`;
+- a tensor type: a member of `TensorType` and its row in `_SIZES` (types.py); what its bytes mean goes to
+  `quants/`;
 - a metadata type: a member of `ValueType` and its row in `NUMBERS` (types.py).
 """
 

@@ -116,8 +116,9 @@ class GGUFFile:
 def open_gguf(path: str | os.PathLike[str]) -> GGUFFile:
     """Map a GGUF file of version 2 or 3 and check all that it says about itself.
 
-    Raises ModelNotFoundError when there is no file, FormatError when it is broken or no GGUF file, UnsupportedError
-    for versions, byte orders and tensor types that edgellm does not read, UsageError for what cannot be read at all.
+    Raises ModelNotFoundError when there is no file, FormatError when it is broken or no GGUF file,
+    UnsupportedError for versions, byte orders and tensor types that edgellm does not read, UsageError for
+    what cannot be opened at all.
     """
     path = Path(path)
     buffer = _map(path)
@@ -174,7 +175,8 @@ def _header(cursor: Cursor) -> int:
         )
     if version & 0xFFFF == 0:
         raise UnsupportedError(
-            f"{cursor.path}: the file is big-endian (version {version:#010x}); use the little-endian file of this model"
+            f"{cursor.path}: the file is big-endian (version {version:#010x}); "
+            "use the little-endian file of this model"
         )
     if version not in _VERSIONS:
         raise UnsupportedError(

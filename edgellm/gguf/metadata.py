@@ -1,11 +1,10 @@
-"""Metadata with types: what a reader of a file wants is an integer, or a clear word about why there is none."""
+"""Metadata with types: what a reader wants is an integer, or a clear word about why there is none."""
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -16,14 +15,19 @@ from edgellm.gguf.values import LazyNumbers, LazyText
 
 _MAX_COUNT = 1 << 16
 _V = TypeVar("_V")
+# Inside the class, `int` and `str` are its getters.
+_Int: TypeAlias = int
+_Float: TypeAlias = float
+_Bool: TypeAlias = bool
+_Str: TypeAlias = str
 
 
 class Metadata(Mapping[str, Any]):
     """The key-value pairs of a file; `prefix` is put before every key that is asked for.
 
-    Values are Python scalars, `str`, read-only NumPy arrays (arrays of numbers), `StringArray`, or lists of these
-    (nested arrays). The typed getters raise FormatError, with the key, the type found and the type wanted, for a
-    value of another type, and for an absent one unless a default is given.
+    Values are Python scalars, `str`, read-only NumPy arrays (arrays of numbers), `StringArray`, or lists of
+    these (nested arrays). The typed getters raise FormatError, with the key, the type found and the type
+    wanted, for a value of another type, and for an absent one unless a default is given.
     """
 
     def __init__(self, values: dict[str, Any], path: Path, prefix: str = "") -> None:
@@ -35,13 +39,13 @@ class Metadata(Mapping[str, Any]):
         """The pairs whose keys begin with `prefix`, without it."""
         return Metadata(self._values, self._path, self.prefix + prefix)
 
-    def name(self, key: str) -> str:
+    def name(self, key: _Str) -> str:
         """The full key, as it stands in the file."""
         return self.prefix + key
 
-    # -- a mapping ----------------------------------------------------------------------------------------------
+    # -- a mapping ---------------------------------------------------------------------------------
 
-    def __getitem__(self, key: str) -> Any:
+    def __getitem__(self, key: _Str) -> Any:
         full = self.name(key)
         value = _load(self._values[full])
         self._values[full] = value
@@ -53,31 +57,31 @@ class Metadata(Mapping[str, Any]):
     def __iter__(self) -> Iterator[str]:
         return (key[len(self.prefix) :] for key in self._values if key.startswith(self.prefix))
 
-    def __len__(self) -> builtins.int:
+    def __len__(self) -> _Int:
         return sum(1 for _ in self)
 
-    # -- one value ----------------------------------------------------------------------------------------------
+    # -- one value ---------------------------------------------------------------------------------
 
-    def int(self, key: str, default: builtins.int | None = None) -> builtins.int:
+    def int(self, key: _Str, default: _Int | None = None) -> _Int:
         """An integer of any width."""
-        return self._typed(key, default, builtins.int, "an integer")
+        return self._typed(key, default, _Int, "an integer")
 
-    def float(self, key: str, default: builtins.float | None = None) -> builtins.float:
+    def float(self, key: _Str, default: _Float | None = None) -> _Float:
         """A float; an integer will do."""
-        value: builtins.float = self._typed(key, default, (builtins.float, builtins.int), "a float")
-        return builtins.float(value)
+        value: _Float = self._typed(key, default, (_Float, _Int), "a float")
+        return _Float(value)
 
-    def bool(self, key: str, default: builtins.bool | None = None) -> builtins.bool:
+    def bool(self, key: _Str, default: _Bool | None = None) -> _Bool:
         """A bool; 0 or 1 as an integer is not one."""
-        return self._typed(key, default, builtins.bool, "a bool")
+        return self._typed(key, default, _Bool, "a bool")
 
-    def str(self, key: str, default: builtins.str | None = None) -> builtins.str:
+    def str(self, key: _Str, default: _Str | None = None) -> _Str:
         """A string."""
-        return self._typed(key, default, builtins.str, "a string")
+        return self._typed(key, default, _Str, "a string")
 
-    # -- many values --------------------------------------------------------------------------------------------
+    # -- many values -------------------------------------------------------------------------------
 
-    def strings(self, key: str, default: list[builtins.str] | None = None) -> list[builtins.str]:
+    def strings(self, key: _Str, default: list[_Str] | None = None) -> list[_Str]:
         """An array of strings."""
         if key not in self and default is not None:
             return default
@@ -88,11 +92,11 @@ class Metadata(Mapping[str, Any]):
             raise self._wrong(key, value, "an array of strings")
         return value.tolist()
 
-    def get_array(self, key: str, count: builtins.int | None = None, default: Any = None) -> list[Any]:
-        """One Python number (or bool) for each of `count` layers; a value that is not an array counts for every layer.
+    def get_array(self, key: _Str, count: _Int | None = None, default: Any = None) -> list[Any]:
+        """One Python number (or bool) for each of `count` layers; a single value counts for every layer.
 
-        `count` is "block_count" unless given; `default` is such a value, or a list of them. Raises FormatError for an
-        array of any other length.
+        `count` is "block_count" unless given; `default` is such a value, or a list of them. Raises
+        FormatError for an array of any other length.
         """
         count = self.int("block_count") if count is None else count
         if not 0 <= count <= _MAX_COUNT:
@@ -102,7 +106,7 @@ class Metadata(Mapping[str, Any]):
         value = (
             default if key not in self and default is not None else self._present(key, "a number or an array")
         )
-        if isinstance(value, builtins.bool | builtins.int | builtins.float):
+        if isinstance(value, _Bool | _Int | _Float):
             return [value] * count
         if not isinstance(value, np.ndarray | list):
             raise self._wrong(key, value, "a number or an array of numbers")
@@ -110,24 +114,22 @@ class Metadata(Mapping[str, Any]):
             raise FormatError(f"{self._path}: {self.name(key)} has {len(value)} entries; {count} are needed")
         return list(value) if isinstance(value, list) else value.tolist()
 
-    def ints(self, key: str, count: builtins.int | None = None, default: Any = None) -> list[builtins.int]:
+    def ints(self, key: _Str, count: _Int | None = None, default: Any = None) -> list[_Int]:
         """`get_array` whose entries must be integers."""
-        return self._all(key, self.get_array(key, count, default), builtins.int, "integers")
+        return self._all(key, self.get_array(key, count, default), _Int, "an integer")
 
-    def floats(
-        self, key: str, count: builtins.int | None = None, default: Any = None
-    ) -> list[builtins.float]:
+    def floats(self, key: _Str, count: _Int | None = None, default: Any = None) -> list[_Float]:
         """`get_array` whose entries must be numbers."""
-        values = self._all(key, self.get_array(key, count, default), (builtins.float, builtins.int), "floats")
-        return [builtins.float(value) for value in values]
+        values = self._all(key, self.get_array(key, count, default), (_Float, _Int), "a float")
+        return [_Float(value) for value in values]
 
-    def bools(self, key: str, count: builtins.int | None = None, default: Any = None) -> list[builtins.bool]:
+    def bools(self, key: _Str, count: _Int | None = None, default: Any = None) -> list[_Bool]:
         """`get_array` whose entries must be bools."""
-        return self._all(key, self.get_array(key, count, default), builtins.bool, "bools")
+        return self._all(key, self.get_array(key, count, default), _Bool, "a bool")
 
-    # -- errors -------------------------------------------------------------------------------------------------
+    # -- errors ------------------------------------------------------------------------------------
 
-    def _typed(self, key: builtins.str, default: _V | None, types: Any, wanted: builtins.str) -> _V:
+    def _typed(self, key: _Str, default: _V | None, types: Any, wanted: _Str) -> _V:
         if key not in self and default is not None:
             return default
         value = self._present(key, wanted)
@@ -135,20 +137,20 @@ class Metadata(Mapping[str, Any]):
             raise self._wrong(key, value, wanted)
         return value  # type: ignore[no-any-return]
 
-    def _all(self, key: builtins.str, values: list[Any], types: Any, wanted: builtins.str) -> list[Any]:
+    def _all(self, key: _Str, values: list[Any], types: Any, wanted: _Str) -> list[Any]:
         for value in values:
             if not _is(value, types):
-                raise self._wrong(key, value, f"{wanted} only")
+                raise self._wrong(key, self.get(key, value), f"{wanted} for each entry")
         return values
 
-    def _present(self, key: builtins.str, wanted: builtins.str) -> Any:
+    def _present(self, key: _Str, wanted: _Str) -> Any:
         if key not in self:
             raise FormatError(
                 f"{self._path}: metadata key {shown(self.name(key))} is missing; {wanted} is needed"
             )
         return self[key]
 
-    def _wrong(self, key: builtins.str, value: Any, wanted: builtins.str) -> FormatError:
+    def _wrong(self, key: _Str, value: Any, wanted: _Str) -> FormatError:
         return FormatError(
             f"{self._path}: metadata {shown(self.name(key))} is {_kind(value)}; {wanted} is needed"
         )
@@ -162,18 +164,18 @@ def _load(value: Any) -> Any:
     return value
 
 
-def _is(value: Any, types: Any) -> builtins.bool:
+def _is(value: Any, types: Any) -> _Bool:
     # Python's bool is an int, the format's is not.
-    return isinstance(value, types) and (types is builtins.bool or not isinstance(value, builtins.bool))
+    return isinstance(value, types) and (types is _Bool or not isinstance(value, _Bool))
 
 
-def _kind(value: Any) -> builtins.str:
+def _kind(value: Any) -> _Str:
     """What a value is, for a message."""
     if isinstance(value, np.ndarray):
         return f"an array of {len(value)} {value.dtype.name}"
     if isinstance(value, StringArray):
         return f"an array of {len(value)} strings"
-    if isinstance(value, builtins.str):
+    if isinstance(value, _Str):
         return f"the string {shown(value, 40)}"
     return (
         f"an array of {len(value)} arrays"

@@ -1,7 +1,7 @@
 """Arrays of strings, found quickly and decoded late.
 
-A vocabulary is 150,000 strings of a few bytes, each behind a u64 length, so that where one starts is known only
-after the one before. This is where the time of opening a file goes.
+A vocabulary is 150,000 strings of a few bytes, each behind a u64 length, so that where one starts is known
+only after the one before. This is where the time of opening a file goes.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class StringArray(Sequence[str]):
 
 
 def read_string_array(cursor: Cursor, count: int, field: str) -> StringArray:
-    """Step over `count` strings, remembering where each stands. `count` was checked against the file's size."""
+    """Step over `count` strings, remembering where each stands; the file has room for that many."""
     offsets = np.empty(count + 1, np.int64)
     offsets[0] = cursor.position
     data = np.frombuffer(cursor.buffer, np.uint8)

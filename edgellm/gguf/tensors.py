@@ -1,4 +1,4 @@
-"""The tensor table: names, shapes, types and extents, proven to lie inside the file before anyone uses them."""
+"""The tensor table: names, shapes, types and extents, proven to lie inside the file before use."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from edgellm.gguf.types import TensorType
 
 MIN_ENTRY_BYTES = 24  # name length, dimension count, type, offset
 _MAX_DIMS = 4
+_MAX_FILE_BYTES = 1 << 48  # more is damage, not a download that stopped
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def _type(cursor: Cursor, field: str) -> TensorType:
 
 
 def check_extents(cursor: Cursor, tensors: Iterable[TensorInfo], data_start: int, alignment: int) -> None:
-    """Raise FormatError unless every tensor (absolute offsets) lies inside the file and none overlaps another."""
+    """Raise FormatError unless every tensor (absolute offset) is in the file and none overlaps another."""
     ordered = sorted(tensors, key=lambda tensor: (tensor.offset, tensor.nbytes))
     previous: TensorInfo | None = None
     for tensor in ordered:
@@ -103,7 +104,8 @@ def check_extents(cursor: Cursor, tensors: Iterable[TensorInfo], data_start: int
             raise cursor.error(
                 f"tensor {shown(tensor.name)}",
                 tensor.offset,
-                f"overlaps tensor {shown(previous.name)}, which ends at byte {previous.offset + previous.nbytes}; "
+                f"overlaps tensor {shown(previous.name)}, which ends at byte "
+                f"{previous.offset + previous.nbytes}; "
                 "the file is damaged",
             )
         previous = tensor
@@ -116,7 +118,8 @@ def _raise_outside(cursor: Cursor, ordered: list[TensorInfo], data_start: int, a
     end = ordered[-1].offset + ordered[-1].nbytes
     field = f"tensor {shown(first.name)}"
     # Tensors that stand one behind another are what a writer wrote: then it is the file that is too short.
-    if end <= data_start + sum(-(-tensor.nbytes // alignment) * alignment for tensor in ordered):
+    whole = data_start + sum(-(-tensor.nbytes // alignment) * alignment for tensor in ordered)
+    if end <= min(whole, _MAX_FILE_BYTES):
         raise cursor.error(
             field,
             first.offset,

@@ -136,7 +136,7 @@ class TensorType(enum.IntEnum):
         return _SIZES[self]
 
     def refusal(self) -> str:
-        """Why a file with this type is refused, and what to use instead; only for types that are not `stored`."""
+        """Why a type that is not `stored` is refused, and what to use instead."""
         if self in _REPLACED:
             return f"was removed from the format; use a file in {_REPLACED[self]}"
         if self in (TensorType.Q8_1, TensorType.Q8_K):

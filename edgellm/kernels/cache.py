@@ -13,6 +13,8 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from edgellm.simd import targets
 Progress = Callable[[str, int, int], None]
 _PACKAGE = Path(__file__).resolve().parents[1]
 _CHECKSUM = 32
+_MOST_CHILDREN = 4  # each holds Numba, some 150 MB
 _engines: list[llvm.ExecutionEngine] = []  # loaded code stays loaded: addresses must remain good
 _loaded: dict[str, int] = {}
 
@@ -118,14 +121,13 @@ def _compile(
         home = folder if _writable(folder) else Path(scratch)
         for stale in home.glob("*.tmp") if home == folder else ():
             _remove_stale(stale)
-        workers = max(1, min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, len(names), 4))
+        workers = min(os.cpu_count() or 1, len(names), _MOST_CHILDREN)
         children = [_start(names[i::workers], target, home) for i in range(workers)]
         try:
             _follow(children, len(names), progress)
         finally:
             for child in children:
-                child.kill()
-                child.wait()
+                _end(child)
         objects = {n: read_object(home / f"{n}.o") for n in names}
     failed = [n for n, code in objects.items() if code is None]
     if failed:
@@ -133,10 +135,15 @@ def _compile(
     return {n: code for n, code in objects.items() if code is not None}
 
 
+def _end(child: subprocess.Popen[str]) -> None:
+    child.kill()
+    child.wait()
+    if child.stdout is not None:
+        child.stdout.close()
+
+
 def _remove_stale(path: Path) -> None:
     """What a killed process left behind; younger files may belong to a living one."""
-    import time
-
     try:
         if time.time() - path.stat().st_mtime > 3600:
             path.unlink()
@@ -144,22 +151,26 @@ def _remove_stale(path: Path) -> None:
         pass
 
 
-def _start(names: list[str], target: targets.Target, folder: Path) -> subprocess.Popen[str]:
+def compiler_environment(target: targets.Target) -> dict[str, str]:
+    """Variables that make a child process compile for `target`."""
     cpu, features = targets.llvm_cpu(target)
-    environment = os.environ | {
+    path = os.pathsep.join([str(_PACKAGE.parent), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    return {
         "EDGELLM_TARGET": target.name,
         "NUMBA_CPU_NAME": cpu,
         "NUMBA_CPU_FEATURES": features,
-        "PYTHONPATH": os.pathsep.join([str(_PACKAGE.parent), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
+        "PYTHONPATH": path,
     }
+
+
+def _start(names: list[str], target: targets.Target, folder: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "edgellm.kernels.compile", str(folder), *names]
+    environment = os.environ | compiler_environment(target)
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 
 def _follow(children: list[subprocess.Popen[str]], total: int, progress: Progress | None) -> None:
     """Count the lines that the children print, one a kernel."""
-    import threading
-
     done = 0
     lock = threading.Lock()
 

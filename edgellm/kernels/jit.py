@@ -23,7 +23,7 @@ LARGEST_TILE = TARGET.token_tiles[0]
 WEIGHT_FLIP = TARGET.weight_flip
 ops.use(TARGET.name)
 
-__all__ = ["LARGEST_TILE", "WEIGHT_FLIP", "compile_kernel", "device", "float32", "int32", "int64", "kernel", "symbol"]
+__all__ = ["LARGEST_TILE", "WEIGHT_FLIP", "assembly", "compile_kernel", "compile_module", "device", "float32", "int32", "int64", "kernel", "symbol"]
 
 _SIGNATURE = (types.int64,) * 4
 _OPTIONS = {"error_model": "numpy", "boundscheck": False, "nogil": True, "no_cpython_wrapper": True}
@@ -99,6 +99,11 @@ def compile_module(name: str):
 def compile_kernel(name: str) -> bytes:
     """Object code of one kernel, for the CPU that Numba was told to compile for."""
     return cpu_target.target_context.codegen()._tm.emit_object(compile_module(name))
+
+
+def assembly(module) -> str:
+    """The same as assembly, for people and tests."""
+    return cpu_target.target_context.codegen()._tm.emit_assembly(module)
 
 
 def _entry(context, library, result, name):

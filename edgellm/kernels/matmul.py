@@ -10,9 +10,9 @@ by 4 columns of a panel, and NT tokens:
         ..    |    |    |    |    |        dot4                 |
       row 15  |    |    |    |    |  ------------>   i32 accumulator of 16 rows, one for each token
 
-After the 32 columns that share a scale, the i32 sums are exact; then, in this order and for tiles of every size,
-c = fma(f32(sum) * x_scale, w_scale, c). Blocks go in order along K. So an output's bits do not depend on NT, on the
-chunk it came in, or on the thread.
+Activations have a scale for each 16 columns, so a block of 32 has two i32 sums, both exact. Then, in this order and for tiles
+of every size, t = f32(low) * low_scale; t = fma(f32(high), high_scale, t); c = fma(t, w_scale, c). Blocks go in order
+along K. So an output's bits do not depend on NT, on the chunk it came in, or on the thread.
 
 A chunk is a run of panels for all tokens: tokens outside, panels inside, so that the panels stay in L2.
 """
@@ -21,12 +21,10 @@ from __future__ import annotations
 
 from edgellm.kernels.jit import LARGEST_TILE, WEIGHT_FLIP, device, kernel
 from edgellm.kernels.layout import (
-    AUX_SCALE,
+    AUX_SCALE_LOW,
+    AUX_START_HIGH,
+    AUX_START_LOW,
     AUX_SUM,
-    AUX_SUM8,
-    AUX_SUM32_HIGH,
-    AUX_SUM32_LOW,
-    AUX_SUM128,
     AUX_WORDS,
     BLOCK,
     LANES,
@@ -60,7 +58,6 @@ from edgellm.simd.ops import (
 from edgellm.simd.tiles import (
     add_rows,
     add_vector,
-    added,
     dot4,
     dot4_signed,
     fma_splat,
@@ -79,15 +76,15 @@ from edgellm.simd.tiles import (
 
 @device
 def _q4_0(c, w, x, aux, x_stride, columns):
-    """codes 0-15, value d * (code - 8): the accumulator starts at -8 * sum(x)."""
+    """codes 0-15, value d * (code - 8): the accumulators start at -8 * sum(x)."""
     nt = size(c)
     for _ in range(columns // BLOCK):
-        a = start(c, aux + AUX_SUM8 * 4 * nt)
+        low, high = start(c, aux + AUX_START_LOW * 4 * nt), start(c, aux + AUX_START_HIGH * 4 * nt)
         for i in range(4):
             q = load_bytes(w + 32 + 64 * i)
-            a = dot4(a, mask_bytes(q, 15), x + 4 * nt * i)
-            a = dot4(a, shift_right_bytes(q, 4), x + 4 * nt * (i + 4))
-        c = scale_fma(c, a, aux + AUX_SCALE * 4 * nt, load_f16(w))
+            low = dot4(low, mask_bytes(q, 15), x + 4 * nt * i)
+            high = dot4(high, shift_right_bytes(q, 4), x + 4 * nt * (i + 4))
+        c = scale_fma(c, low, high, aux + AUX_SCALE_LOW * 4 * nt, load_f16(w))
         w += PANEL_Q4_0
         x += BLOCK * nt
         aux += AUX_WORDS * 4 * nt
@@ -99,12 +96,12 @@ def _q4_1(c, w, x, aux, x_stride, columns):
     """codes 0-15, value d * code + m: the minimum meets the sum of the activations."""
     nt = size(c)
     for _ in range(columns // BLOCK):
-        a = zeros_i32(c)
+        low, high = zeros_i32(c), zeros_i32(c)
         for i in range(4):
             q = load_bytes(w + 64 + 64 * i)
-            a = dot4(a, mask_bytes(q, 15), x + 4 * nt * i)
-            a = dot4(a, shift_right_bytes(q, 4), x + 4 * nt * (i + 4))
-        c = scale_fma(c, a, aux + AUX_SCALE * 4 * nt, load_f16(w))
+            low = dot4(low, mask_bytes(q, 15), x + 4 * nt * i)
+            high = dot4(high, shift_right_bytes(q, 4), x + 4 * nt * (i + 4))
+        c = scale_fma(c, low, high, aux + AUX_SCALE_LOW * 4 * nt, load_f16(w))
         c = fma_splat(c, load_f16(w + 32), aux + AUX_SUM * 4 * nt, 4)
         w += PANEL_Q4_1
         x += BLOCK * nt
@@ -118,12 +115,13 @@ def _q8_0(c, w, x, aux, x_stride, columns):
     nt = size(c)
     for _ in range(columns // BLOCK):
         if WEIGHT_FLIP:
-            a = start(c, aux + AUX_SUM128 * 4 * nt)
+            low, high = start(c, aux + AUX_START_LOW * 4 * nt), start(c, aux + AUX_START_HIGH * 4 * nt)
         else:
-            a = zeros_i32(c)
-        for i in range(8):
-            a = dot4_signed(a, load_bytes(w + 32 + 64 * i), x + 4 * nt * i)
-        c = scale_fma(c, a, aux + AUX_SCALE * 4 * nt, load_f16(w))
+            low, high = zeros_i32(c), zeros_i32(c)
+        for i in range(4):
+            low = dot4_signed(low, load_bytes(w + 32 + 64 * i), x + 4 * nt * i)
+            high = dot4_signed(high, load_bytes(w + 288 + 64 * i), x + 4 * nt * (i + 4))
+        c = scale_fma(c, low, high, aux + AUX_SCALE_LOW * 4 * nt, load_f16(w))
         w += PANEL_Q8_0
         x += BLOCK * nt
         aux += AUX_WORDS * 4 * nt
@@ -135,15 +133,14 @@ def _q6_k(c, w, x, aux, x_stride, columns):
     """codes 0-63, value d * scale * (code - 32), a signed byte of scale for each 16 columns, d for each 256.
 
     The top two bits of eight vectors stand in two, at bits 0, 2, 4 and 6 (`pack.q6_k` draws it).
-    f32(low * scale + high * scale) is exact: it stays below 2^24.
+    f32(sum * scale) is exact: it stays below 2^24.
     """
     nt = size(c)
     for _ in range(columns // 256):
         d = load_f16(w + 256)
         for block in range(8):
             plane = w + 288 + block * 384
-            low = start(c, aux + AUX_SUM32_LOW * 4 * nt)
-            high = start(c, aux + AUX_SUM32_HIGH * 4 * nt)
+            low, high = start(c, aux + AUX_START_LOW * 4 * nt), start(c, aux + AUX_START_HIGH * 4 * nt)
             for u in range(2):
                 top = load_bytes(plane + 256 + 64 * u)
                 q = load_bytes(plane + 128 * u)
@@ -156,8 +153,9 @@ def _q6_k(c, w, x, aux, x_stride, columns):
                 high_code = shift_right_bytes(q, 4) | mask_bytes(shift_right_bytes(top, 2), 48)
                 low = dot4(low, low_code, x + 8 * nt * u + 4 * nt)
                 high = dot4(high, high_code, x + 8 * nt * u + 20 * nt)
-            a = added(scaled(low, load_i8(w + block * 32)), scaled(high, load_i8(w + block * 32 + 16)))
-            c = scale_fma(c, a, aux + AUX_SCALE * 4 * nt, d)
+            low = scaled(low, load_i8(w + block * 32))
+            high = scaled(high, load_i8(w + block * 32 + 16))
+            c = scale_fma(c, low, high, aux + AUX_SCALE_LOW * 4 * nt, d)
             x += BLOCK * nt
             aux += AUX_WORDS * 4 * nt
         w += PANEL_Q6_K

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from edgellm.kernels.jit import LARGEST_TILE, device, float32, int32, int64, kernel
 from edgellm.kernels.layout import (
-    AUX_SCALE,
+    AUX_SCALE_HIGH,
+    AUX_SCALE_LOW,
+    AUX_START_HIGH,
+    AUX_START_LOW,
     AUX_SUM,
-    AUX_SUM8,
-    AUX_SUM32_HIGH,
-    AUX_SUM32_LOW,
-    AUX_SUM128,
     AUX_WORDS,
     BLOCK,
     H_ONE,
@@ -30,6 +29,7 @@ from edgellm.kernels.layout import (
     PW_X_STRIDE,
     PW_Y,
     PW_Y_STRIDE,
+    PW_ZERO,
 )
 from edgellm.kernels.math import exp, round_to_i32
 from edgellm.simd.ops import (
@@ -40,7 +40,6 @@ from edgellm.simd.ops import (
     get_i64,
     load_f32,
     max_f32,
-    maximum,
     put_f32,
     put_i32,
     scatter_words,
@@ -66,31 +65,40 @@ def _tile_of(t, tokens):
 
 
 @device
-def _quantize_block(low, high, codes, aux, n, nt):
-    """32 values to int8: scale = max |x| / 127, to nearest even. `codes`, `aux`: the block's; token n of nt."""
-    peak = max_f32(maximum(absolute(low), absolute(high)))
+def _quantize_group(x, codes, scale_at, start_at, stride, zero):
+    """16 values to int8, to nearest even, with scale = max |x| / 127; their sum as quantized."""
+    peak = max_f32(absolute(x))
     scale = peak / float32(127.0)
     inverse = float32(127.0) / peak if peak > float32(0.0) else float32(0.0)
-    a, b = round_to_i32(low * splat(inverse)), round_to_i32(high * splat(inverse))
-    scatter_words(codes + 4 * n, int64(4) * nt, a)
-    scatter_words(codes + 4 * n + 16 * nt, int64(4) * nt, b)
-    sum_a, sum_b = int64(sum_i32(a)), int64(sum_i32(b))
-    total = sum_a + sum_b
-    put_f32(aux + 4 * (AUX_SCALE * nt + n), scale)
-    put_f32(aux + 4 * (AUX_SUM * nt + n), scale * float32(total))
-    put_i32(aux + 4 * (AUX_SUM8 * nt + n), int32(-8 * total))
-    put_i32(aux + 4 * (AUX_SUM128 * nt + n), int32(-128 * total))
-    put_i32(aux + 4 * (AUX_SUM32_LOW * nt + n), int32(-32 * sum_a))
-    put_i32(aux + 4 * (AUX_SUM32_HIGH * nt + n), int32(-32 * sum_b))
+    q = round_to_i32(x * splat(inverse))
+    scatter_words(codes, stride, q)
+    total = sum_i32(q)
+    put_f32(scale_at, scale)
+    put_i32(start_at, int32(-zero * int64(total)))
+    return scale * float32(total)
+
+
+@device
+def _quantize_block(low, high, place, block):
+    """32 values of block `block`, into the row that `place` says."""
+    codes, aux, n, nt, zero = place
+    codes += block * BLOCK * nt + 4 * n
+    aux += block * AUX_WORDS * 4 * nt + 4 * n
+    step = 4 * nt
+    total = _quantize_group(low, codes, aux + AUX_SCALE_LOW * step, aux + AUX_START_LOW * step, step, zero)
+    total += _quantize_group(
+        high, codes + 4 * step, aux + AUX_SCALE_HIGH * step, aux + AUX_START_HIGH * step, step, zero
+    )
+    put_f32(aux + AUX_SUM * step, total)
 
 
 @device
 def _place(args, t, tokens, columns):
-    """Where token t's quantized row begins: codes, aux, its place n in the tile, the tile's size."""
+    """Where token t's quantized row begins: codes, aux, its place n in the tile, the tile's size; and the zero point."""
     first, nt = _tile_of(t, tokens)
     codes = get_i64(args + 8 * PW_CODES) + first * columns
     aux = get_i64(args + 8 * PW_AUX) + first * (columns // BLOCK) * AUX_WORDS * 4
-    return codes, aux, t - first, nt
+    return codes, aux, t - first, nt, get_i64(args + 8 * PW_ZERO)
 
 
 @kernel
@@ -100,16 +108,9 @@ def quantize(args, header, chunk, worker):
     columns = get_i64(args + 8 * PW_COLUMNS)
     for t in range(chunk * PW_CHUNK, min(tokens, (chunk + 1) * PW_CHUNK)):
         x = get_i64(args + 8 * PW_X) + t * get_i64(args + 8 * PW_X_STRIDE)
-        codes, aux, n, nt = _place(args, t, tokens, columns)
+        place = _place(args, t, tokens, columns)
         for block in range(columns // BLOCK):
-            _quantize_block(
-                load_f32(x + 128 * block),
-                load_f32(x + 128 * block + 64),
-                codes + block * BLOCK * nt,
-                aux + block * AUX_WORDS * 4 * nt,
-                n,
-                nt,
-            )
+            _quantize_block(load_f32(x + 128 * block), load_f32(x + 128 * block + 64), place, block)
 
 
 @device
@@ -137,13 +138,11 @@ def rms_norm(args, header, chunk, worker):
         x = get_i64(args + 8 * PW_X) + row * get_i64(args + 8 * PW_X_STRIDE)
         factor = float32(1.0) / sqrt(_mean_square(x, columns) + get_f32(args + 8 * PW_EPS))
         if get_i64(args + 8 * PW_CODES) != 0:
-            codes, aux, n, nt = _place(args, t, tokens, columns)
+            place = _place(args, t, tokens, columns)
             for block in range(columns // BLOCK):
                 low = load_f32(x + 128 * block) * splat(factor) * load_f32(weight + 128 * block)
                 high = load_f32(x + 128 * block + 64) * splat(factor) * load_f32(weight + 128 * block + 64)
-                _quantize_block(
-                    low, high, codes + block * BLOCK * nt, aux + block * AUX_WORDS * 4 * nt, n, nt
-                )
+                _quantize_block(low, high, place, block)
         if out != 0:
             y = out + t * get_i64(args + 8 * PW_Y_STRIDE)
             for i in range(columns // LANES):
@@ -169,13 +168,11 @@ def glu_silu(args, header, chunk, worker):
         x = get_i64(args + 8 * PW_X) + t * stride
         x2 = get_i64(args + 8 * PW_X2) + t * stride
         if get_i64(args + 8 * PW_CODES) != 0:
-            codes, aux, n, nt = _place(args, t, tokens, columns)
+            place = _place(args, t, tokens, columns)
             for block in range(columns // BLOCK):
                 low = _silu(load_f32(x + 128 * block)) * load_f32(x2 + 128 * block)
                 high = _silu(load_f32(x + 128 * block + 64)) * load_f32(x2 + 128 * block + 64)
-                _quantize_block(
-                    low, high, codes + block * BLOCK * nt, aux + block * AUX_WORDS * 4 * nt, n, nt
-                )
+                _quantize_block(low, high, place, block)
         if out != 0:
             y = out + t * get_i64(args + 8 * PW_Y_STRIDE)
             for i in range(columns // LANES):

@@ -56,7 +56,7 @@ from edgellm.simd.ops import get_i64
 
 _SHIFT = 24
 _LOW = (1 << _SHIFT) - 1
-_SPINS = 4000  # looks at the epoch before a worker goes to sleep
+_SPINS = 20_000  # looks at the epoch before a worker goes to sleep: about half a millisecond
 _LOOKS = 2000  # looks at a done count between two looks at the clock
 _STALL_NS = 300_000  # a worker that holds up the others this long ...
 _BENCH_NS = 50_000_000  # ... takes no chunks for this long

@@ -16,7 +16,7 @@ def uniform(seed: int, choice: int, position: int, stream: int = 0) -> float:
     """A number in [0, 1) from (seed, choice, position, stream): 53 bits of chained SplitMix64."""
     state = _mix(seed & _MASK)
     for word in (choice, position, stream):
-        state = _mix(state ^ _mix(word & _MASK))
+        state = _mix(state ^ (word & _MASK))
     return (state >> 11) * 2.0**-53
 
 

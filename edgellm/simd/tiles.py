@@ -95,29 +95,22 @@ def scaled(typing, tile, vector):
 
 
 @intrinsic
-def added(typing, x, y):
-    """The sum of two i32 tiles."""
+def scale_fma(typing, acc, low, high, scales, d):
+    """acc[n] + (f32(low[n]) * the f32 at scales + 4n, + f32(high[n]) * the one NT further on) * d."""
 
     def emit(context, b, signature, args):
-        return _each(b, args[0], lambda n, v: b.add(v, b.extract_value(args[1], n)))
-
-    return x(x, x), emit
-
-
-@intrinsic
-def scale_fma(typing, acc, dots, scales, d):
-    """acc[n] + (f32(dots[n]) * the f32 at scales + 4n) * d."""
-
-    def emit(context, b, signature, args):
-        tile, products, address, rows = args
+        tile, lows, highs, address, rows = args
 
         def one(n, vector):
-            scale = broadcast(b, load(b, address, _F32, 4 * n), F32_IR)
-            return ops.target.fma(b, b.fmul(b.sitofp(b.extract_value(products, n), F32_IR), scale), rows, vector)
+            low_scale = broadcast(b, load(b, address, _F32, 4 * n), F32_IR)
+            high_scale = broadcast(b, load(b, address, _F32, 4 * (acc.count + n)), F32_IR)
+            total = b.fmul(b.sitofp(b.extract_value(lows, n), F32_IR), low_scale)
+            total = ops.target.fma(b, b.sitofp(b.extract_value(highs, n), F32_IR), high_scale, total)
+            return ops.target.fma(b, total, rows, vector)
 
         return _each(b, tile, one)
 
-    return acc(acc, dots, types.int64, F32), emit
+    return acc(acc, low, high, types.int64, F32), emit
 
 
 @intrinsic(prefer_literal=True)

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import struct
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import sentencepiece
 
 from edgellm.errors import FormatError
 from edgellm.tokenizers.kinds import byte_of
 from edgellm.tokenizers.vocabulary import TokenType, Vocabulary
+
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
 
 _SPACE = "▁"
 
@@ -38,8 +41,11 @@ class SentencePiece:
         return self._vocabulary.tokens[token_id].replace(_SPACE, " ").encode()
 
     @cached_property
-    def _processor(self) -> sentencepiece.SentencePieceProcessor:
-        processor = sentencepiece.SentencePieceProcessor()
+    def _processor(self) -> SentencePieceProcessor:
+        # Here, because most models start without it, and it takes its time.
+        from sentencepiece import SentencePieceProcessor
+
+        processor = SentencePieceProcessor()
         try:
             processor.LoadFromSerializedProto(model_proto(self._vocabulary))
         except (RuntimeError, ValueError) as error:

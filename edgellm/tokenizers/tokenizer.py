@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgellm.errors import FormatError, UnsupportedError, UsageError
+from edgellm.errors import FormatError, UsageError
 from edgellm.gguf import GGUFFile, open_gguf
 from edgellm.tokenizers.bpe import Bpe
 from edgellm.tokenizers.decoder import ByteStream
@@ -21,7 +21,9 @@ from edgellm.tokenizers.vocabulary import TokenType, Vocabulary, read_vocabulary
 
 KINDS: dict[str, type[Kind]] = {"gpt2": Bpe, "llama": SentencePiece}
 
-_SPECIAL = (TokenType.CONTROL, TokenType.USER_DEFINED, TokenType.UNKNOWN)
+# Plain integers: these are asked about once a token.
+_SPECIAL = frozenset(map(int, (TokenType.CONTROL, TokenType.USER_DEFINED, TokenType.UNKNOWN)))
+_SKIPPED = frozenset(map(int, (TokenType.CONTROL, TokenType.UNKNOWN)))
 
 
 class Tokenizer:
@@ -40,26 +42,23 @@ class Tokenizer:
     def __init__(self, source: str | Path | GGUFFile) -> None:
         if isinstance(source, str | Path):
             with open_gguf(source) as file:
-                vocabulary = read_vocabulary(file.metadata)
+                vocabulary = read_vocabulary(file.metadata, KINDS)
         else:
-            vocabulary = read_vocabulary(source.metadata)
+            vocabulary = read_vocabulary(source.metadata, KINDS)
         self._load(vocabulary)
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> Tokenizer:
         """A tokenizer from metadata that is at hand, keys as in a GGUF file."""
         self = cls.__new__(cls)
-        self._load(read_vocabulary(metadata))
+        self._load(read_vocabulary(metadata, KINDS))
         return self
 
     def _load(self, vocabulary: Vocabulary) -> None:
-        if vocabulary.model not in KINDS:
-            raise UnsupportedError(
-                f"the tokenizer is of kind {vocabulary.model!r} (tokenizer.ggml.model); "
-                f"supported are: {', '.join(sorted(KINDS))}"
-            )
         self._vocabulary = vocabulary
         mark_end_tokens(vocabulary)
+        self._types: list[int] = vocabulary.types.tolist()
+        self._bytes: dict[int, bytes] = {}
         self._kind = KINDS[vocabulary.model](vocabulary)
         sentencepiece = vocabulary.model == "llama"
         self._read_ids({"bos": 1, "eos": 2} if sentencepiece else {})
@@ -137,23 +136,28 @@ class Tokenizer:
     def token_bytes(self, token_id: int, skip_special: bool = False) -> bytes:
         """What a token adds to the output; b"" for control tokens if they are skipped."""
         known = self._checked_id(token_id)
-        if skip_special and self._vocabulary.types[known] in (TokenType.CONTROL, TokenType.UNKNOWN):
+        if skip_special and self._types[known] in _SKIPPED:
             return b""
-        return token_bytes(self._kind, self._vocabulary, known)
+        data = self._bytes.get(known)
+        if data is None:
+            data = self._bytes[known] = token_bytes(self._kind, self._vocabulary, known)
+        return data
 
     def is_special(self, token_id: int) -> bool:
         """Whether a token is control, user-defined or unknown: cut out of a text before encoding."""
-        return self._vocabulary.types[self._checked_id(token_id)] in _SPECIAL
+        return self._types[self._checked_id(token_id)] in _SPECIAL
 
     def is_control(self, token_id: int) -> bool:
         """Whether a token is a control token, which no plain text becomes."""
-        return bool(self._vocabulary.types[self._checked_id(token_id)] == TokenType.CONTROL)
+        return self._types[self._checked_id(token_id)] == TokenType.CONTROL
 
     @cached_property
     def _splitter(self) -> SpecialSplitter:
         return SpecialSplitter(self._vocabulary)
 
     def _checked_id(self, token_id: int) -> int:
+        if type(token_id) is int and 0 <= token_id < len(self._types):
+            return token_id
         if isinstance(token_id, bool) or not isinstance(token_id, int | np.integer):
             raise UsageError(f"a token id is an integer, not {token_id!r}", param="ids")
         if not 0 <= token_id < self.vocab_size:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgellm.errors import FormatError
+from edgellm.errors import FormatError, UnsupportedError
 
 PREFIX = "tokenizer.ggml."
 
@@ -53,14 +53,20 @@ class Vocabulary:
         return found
 
 
-def read_vocabulary(metadata: Mapping[str, Any]) -> Vocabulary:
-    """Read and check the tokenizer's keys. FormatError names the key that is missing or wrong."""
-    tokens = _strings(metadata, "tokens")
-    if not tokens:
-        raise FormatError(f"{PREFIX}tokens is missing or empty: the file holds no vocabulary")
+def read_vocabulary(metadata: Mapping[str, Any], kinds: Iterable[str]) -> Vocabulary:
+    """Read and check the tokenizer's keys.
+
+    FormatError names the key that is missing or wrong; UnsupportedError if the model is not in `kinds`.
+    """
     model = _text(metadata, PREFIX + "model")
     if model is None:
         raise FormatError(f"{PREFIX}model is missing: it names the kind of tokenizer, such as gpt2 or llama")
+    if model not in kinds:
+        known = ", ".join(sorted(kinds))
+        raise UnsupportedError(f"the tokenizer is of kind {model!r} ({PREFIX}model); supported are: {known}")
+    tokens = _strings(metadata, "tokens")
+    if not tokens:
+        raise FormatError(f"{PREFIX}tokens is missing or empty: the file holds no vocabulary")
     types = _numbers(metadata, "token_type", len(tokens), "iu")
     scores = _numbers(metadata, "scores", len(tokens), "fiu")
     return Vocabulary(

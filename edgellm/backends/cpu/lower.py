@@ -8,6 +8,7 @@ A matmul over quantized weights wants its input quantized: a producer that can w
 from __future__ import annotations
 
 import struct
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgellm.backends.base import BackendConfig, WeightFile
 from edgellm.backends.cpu.arena import Arena, Ref
-from edgellm.backends.cpu.weights import Packed, WeightStore, form_of
+from edgellm.backends.cpu.weights import Form, Packed, WeightStore, form_of
 from edgellm.backends.rope import RopeTable
 from edgellm.errors import UnsupportedError
 from edgellm.graph import Graph, Node, O, T, Value, Weight, ops
@@ -38,10 +39,11 @@ class Place(NamedTuple):
 
 
 class Quantized(NamedTuple):
-    """Quantized rows, as kernels/layout.py draws them."""
+    """Quantized rows, as kernels/layout.py draws them, for weights with this zero point."""
 
     codes: Ref
     aux: Ref
+    zero: int
 
 
 @dataclass
@@ -95,7 +97,7 @@ class Lowering:
         self.arena = Arena()
         self.program = Program()
         self.places: dict[Value, Place] = {}
-        self.quantized: dict[Value, Quantized] = {}
+        self.quantized: dict[Value, list[Quantized]] = {}
         self.row_index: dict[Value, int] = {}  # values that are rows picked out of another
         self._tables: dict[tuple[ops.RopeConfig, str | None], RopeTable] = {}
         self._readers = uses(self.nodes)
@@ -118,27 +120,34 @@ class Lowering:
         """Say that the model needs something that has no kernel."""
         raise UnsupportedError(f"this model needs {what}, which the cpu backend lacks; try backend='reference'")
 
-    def _find_wanted(self) -> tuple[set[Value], set[Value]]:
-        """Values that someone reads as quantized rows, and values that someone reads as f32."""
-        coded, plain = set(), {self.graph.output}
+    def _find_wanted(self) -> tuple[set[Value], dict[Value, set[int]]]:
+        """Values that someone reads as f32, and the zero points for which someone reads a value quantized."""
+        plain, coded = set(), defaultdict[Value, set[int]](set)
         for node in self.nodes:
             for i, value in enumerate(node.inputs):
-                if isinstance(node.op, Project) and i == 0 and self._is_quantized(node):
-                    coded.add(value)
+                form = self._form(node) if isinstance(node.op, Project) and i == 0 else None
+                if form is not None and form.quantized:
+                    coded[value].add(form.zero)
                 else:
                     plain.add(value)
-        return coded, {v for v in plain if v is not None}
+        if self.graph.output is not None:
+            plain.add(self.graph.output)
+        return plain, coded
 
-    def _is_quantized(self, node: Node) -> bool:
+    def _form(self, node: Node) -> Form:
         weight = node.weights[0]
         assert weight is not None
-        return form_of(self.file, weight).quantized
+        return form_of(self.file, weight)
 
     # -- what lowering functions use -------------------------------------------------------------------------------
 
     def wants(self, value: Value) -> tuple[bool, bool]:
-        """Whether `value` is wanted as f32 rows, and whether as quantized rows."""
-        return value in self._wanted[1], value in self._wanted[0]
+        """Whether `value` is wanted as f32 rows, and whether as quantized rows.
+
+        Rows quantized for one zero point also serve weights without any; for two, f32 rows are quantized again.
+        """
+        zeros = self._wanted[1].get(value, set())
+        return value in self._wanted[0] or len(zeros - {0}) > 1, bool(zeros)
 
     def rows_of(self, value: Value) -> tuple[int, int]:
         """The header word that counts a value's rows, and the most there can be."""
@@ -155,14 +164,15 @@ class Lowering:
         self.places[value] = place
         return place
 
-    def make_quantized(self, value: Value) -> Quantized:
-        """Room for a value's quantized rows."""
+    def make_quantized(self, value: Value, zero: int | None = None) -> Quantized:
+        """Room for a value's quantized rows, for weights of this zero point (if None: the one that is wanted)."""
         _, rows = self.rows_of(value)
         if value.width % L.BLOCK:
             self.refuse(f"rows of {value.width} columns in a quantized product (a multiple of {L.BLOCK} is needed)")
         ref = self.arena.buffer(L.quantized_bytes(rows, value.width), len(self.program.ops))
-        self.quantized[value] = Quantized(ref, ref + rows * value.width)
-        return self.quantized[value]
+        made = Quantized(ref, ref + rows * value.width, max(self._wanted[1][value]) if zero is None else zero)
+        self.quantized.setdefault(value, []).append(made)
+        return made
 
     def read(self, value: Value) -> Place:
         """A value's f32 rows, as input of the op being made."""
@@ -170,15 +180,16 @@ class Lowering:
         self.arena.touch(place.ref, len(self.program.ops))
         return place
 
-    def read_quantized(self, value: Value) -> Quantized:
-        """A value's quantized rows; puts a `quantize` op here if nobody wrote them."""
-        if value not in self.quantized:
-            x = self.read(value)
-            out = self.make_quantized(value)
-            self.emit_rows("pointwise.quantize", x, value.width, codes=out)
-        found = self.quantized[value]
-        self.arena.touch(found.codes, len(self.program.ops))
-        return found
+    def read_quantized(self, value: Value, zero: int) -> Quantized:
+        """A value's quantized rows; puts a `quantize` op here if nobody wrote them for this zero point."""
+        for found in self.quantized.get(value, ()):
+            if zero in (0, found.zero):
+                self.arena.touch(found.codes, len(self.program.ops))
+                return found
+        x = self.read(value)
+        made = self.make_quantized(value, None if value not in self.quantized else zero)
+        self.emit_rows("pointwise.quantize", x, value.width, codes=made)
+        return self.read_quantized(value, zero)
 
     def emit(self, kernel: str, args: list[Argument], slot: int, div: int, mul: int) -> None:
         """Append an op."""
@@ -207,7 +218,7 @@ class Lowering:
         if y is not None:
             args[L.PW_Y], args[L.PW_Y_STRIDE] = y.ref, y.stride
         if codes is not None:
-            args[L.PW_CODES], args[L.PW_AUX] = codes.codes, codes.aux
+            args[L.PW_CODES], args[L.PW_AUX], args[L.PW_ZERO] = codes
         self.emit(kernel, args, slot, L.PW_CHUNK, 1)
 
     def vector(self, weight: Weight) -> int:
@@ -248,8 +259,7 @@ def _project(lw: Lowering, node: Node) -> None:
     packed = lw.store.add(pairs)
     args: list[Argument] = [0] * L.MM_WORDS
     if packed.form.quantized:
-        codes = lw.read_quantized(x)
-        args[L.MM_X], args[L.MM_AUX] = codes
+        args[L.MM_X], args[L.MM_AUX], _ = lw.read_quantized(x, packed.form.zero)
     else:
         rows = lw.read(x)
         args[L.MM_X], args[L.MM_X_STRIDE] = rows.ref, rows.stride
@@ -258,7 +268,7 @@ def _project(lw: Lowering, node: Node) -> None:
     y = lw.make(node.outputs[0], packed.panels * L.LANES)
     for value, start in zip(node.outputs, packed.row_starts, strict=True):
         lw.places[value] = Place(y.ref + 4 * start, y.stride, y.slot)
-    per_chunk = max(1, min(packed.panels // (12 * lw.threads), (256 << 10) // packed.panel_bytes))
+    per_chunk = _panels_per_chunk(packed.panels, packed.panel_bytes, lw.threads)
     args[L.MM_WEIGHTS], args[L.MM_Y], args[L.MM_Y_STRIDE] = packed, y.ref, y.stride
     args[L.MM_COLUMNS], args[L.MM_PANELS], args[L.MM_PANELS_PER_CHUNK] = packed.columns, packed.panels, per_chunk
     args[L.MM_BIAS] = int(packed.bias.ctypes.data) if packed.bias is not None else 0
@@ -374,3 +384,11 @@ def _check_attention(lw: Lowering, node: Node, op: ops.Attention) -> None:
     if head_dim % L.LANES:
         lw.refuse(f"heads of {head_dim} dimensions (a multiple of {L.LANES} is needed)")
 
+
+
+import os
+def _panels_per_chunk(panels: int, panel_bytes: int, threads: int) -> int:
+    """Enough chunks that nobody waits long for the last one, but each worth the two words it takes to share it."""
+    least = -(-int(os.environ.get("LEAST","16")) * 1024 // panel_bytes)
+    most = max(1, (256 << 10) // panel_bytes)
+    return min(max(panels // (12 * threads), least), most, max(1, -(-panels // threads)))

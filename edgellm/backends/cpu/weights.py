@@ -26,15 +26,16 @@ class Form:
     columns: int  # of one block
     panel_bytes: int  # of 16 rows of one block
     quantized: bool  # whether activations are quantized for it
+    zero: int = 0  # the zero point of its codes, as the activations' aux must know it
 
 
 FORMS = {
     TensorType.F32: Form("f32", 1, 4 * L.LANES, quantized=False),
     TensorType.F16: Form("f16", 1, 2 * L.LANES, quantized=False),
-    TensorType.Q4_0: Form("q4_0", 32, L.PANEL_Q4_0, quantized=True),
+    TensorType.Q4_0: Form("q4_0", 32, L.PANEL_Q4_0, quantized=True, zero=8),
     TensorType.Q4_1: Form("q4_1", 32, L.PANEL_Q4_1, quantized=True),
-    TensorType.Q8_0: Form("q8_0", 32, L.PANEL_Q8_0, quantized=True),
-    TensorType.Q6_K: Form("q6_k", 256, L.PANEL_Q6_K, quantized=True),
+    TensorType.Q8_0: Form("q8_0", 32, L.PANEL_Q8_0, quantized=True, zero=128),
+    TensorType.Q6_K: Form("q6_k", 256, L.PANEL_Q6_K, quantized=True, zero=32),
 }
 
 

@@ -1,0 +1,42 @@
+"""What every source of models has in common: what it is asked for, and how it tells how far it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Told, several times a second, how far a download is."""
+
+    def __call__(self, description: str, done_bytes: int, total_bytes: int | None) -> None:
+        """`total_bytes` is None where nobody knows it."""
+
+
+def silent(description: str, done_bytes: int, total_bytes: int | None) -> None:
+    """The Progress of someone who does not want to know."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What is known beforehand of the file that a source is to deliver."""
+
+    sha256: str | None = None
+    file_bytes: int | None = None
+
+
+class Source(Protocol):
+    """A place that a model can come from."""
+
+    @property
+    def label(self) -> str:
+        """How a person calls this place, for messages."""
+
+    def fetch(self, folder: Path, expected: Expected, progress: Progress) -> Path:
+        """Deliver the file, whole and checked; either inside `folder` or in a cache of the source's own.
+
+        `folder` is empty, private to this call, on the disk where the model will live, and removed
+        afterwards. Raises DownloadError with one sentence that says why, and OSError for what this
+        machine's disk refuses.
+        """

@@ -1,0 +1,124 @@
+"""The team walks plans: every chunk once, ops in order, whoever sleeps, comes late or gives up."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from edgellm.backends.cpu.team import Plan, aligned, team_of
+from edgellm.kernels import layout as L
+from edgellm.kernels.cache import load_kernels
+
+
+class Adder:
+    """A plan of `pointwise.gather` ops that each copy rows of the last op's output: any disorder shows in the result."""
+
+    def __init__(self, ops: int, rows: int) -> None:
+        kernel = load_kernels(["pointwise.gather"])["pointwise.gather"]
+        self.rows = rows
+        self.buffers = np.zeros((ops + 1, rows, 16), np.float32)
+        self.index = np.roll(np.arange(rows, dtype=np.int32), 1)
+        self.header = aligned(L.HEADER_WORDS)
+        self.header[L.H_ONE], self.header[L.H_OUTPUTS] = 1, rows
+        self.header[L.H_OUTPUT_ROWS] = self.index.ctypes.data
+        self.args = np.zeros((ops, L.PW_WORDS), np.int64)
+        table = np.zeros((ops, L.OP_WORDS), np.int64)
+        for i in range(ops):
+            self.args[i, [L.PW_X, L.PW_Y]] = self.buffers[i].ctypes.data, self.buffers[i + 1].ctypes.data
+            self.args[i, [L.PW_COLUMNS, L.PW_X_STRIDE, L.PW_Y_STRIDE]] = 16, 64, 64
+            self.args[i, [L.PW_SLOT, L.PW_ROWS]] = L.H_OUTPUTS, L.H_OUTPUT_ROWS
+            table[i, : L.OP_MUL + 1] = kernel, self.args[i].ctypes.data, L.H_OUTPUTS, L.PW_CHUNK, 1
+        self.table = table
+        self.plan = Plan(table, self.header)
+
+    def check(self, seed: int) -> None:
+        rows = int(self.header[L.H_OUTPUTS])
+        want = self.buffers[0, :rows].copy()
+        for _ in range(len(self.args)):
+            want = np.roll(want, 1, axis=0)
+        assert (self.buffers[-1, :rows] == want).all(), seed
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_every_chunk_runs_once_and_ops_run_in_order(threads):
+    team, adder = team_of(threads), Adder(ops=12, rows=200)
+    rng = np.random.default_rng(threads)
+    for epoch in range(300):
+        adder.buffers[0] = rng.standard_normal((200, 16))
+        adder.buffers[1:] = 0
+        team.run(adder.plan)
+        adder.check(epoch)
+        if epoch % 50 == 0:
+            time.sleep(0.02)  # long enough for the workers to fall asleep
+
+
+def test_an_op_without_chunks_is_stepped_over():
+    team, adder = team_of(2), Adder(ops=3, rows=64)
+    adder.header[L.H_OUTPUTS] = 0
+    for _ in range(20):
+        team.run(adder.plan)
+    adder.header[L.H_OUTPUTS] = 64
+    adder.buffers[0] = 1.5
+    team.run(adder.plan)
+    adder.check(0)
+
+
+def test_plans_may_alternate():
+    team, plans = team_of(3), [Adder(ops=n, rows=50) for n in (1, 7, 3)]
+    for epoch in range(200):
+        adder = plans[epoch % 3]
+        adder.buffers[0] = epoch
+        team.run(adder.plan)
+        adder.check(epoch)
+
+
+def test_a_cancelled_plan_ends_soon_and_the_next_one_is_whole():
+    team, slow = team_of(2), Adder(ops=3000, rows=4000)
+    slow.buffers[0] = 3
+    whole = time.perf_counter()
+    team.run(slow.plan)
+    whole = time.perf_counter() - whole
+    for delay in (0.0, whole / 10, whole / 4):
+        timer = threading.Timer(delay, team.cancel)
+        began = time.perf_counter()
+        timer.start()
+        team.run(slow.plan)
+        timer.join()
+        assert time.perf_counter() - began < whole / 2 + delay + 0.2
+    adder = Adder(ops=5, rows=100)
+    for epoch in range(50):
+        adder.buffers[0] = epoch
+        team.run(adder.plan)
+        adder.check(epoch)
+
+
+def test_settle_returns_once_nobody_can_look_back():
+    team = team_of(4)
+    for _ in range(20):
+        adder = Adder(ops=2, rows=30)
+        team.run(adder.plan)
+        team.settle()
+        del adder
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_fork_makes_a_team_of_its_own():
+    team_of(2).run(Adder(ops=2, rows=30).plan)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            adder = Adder(ops=3, rows=40)
+            adder.buffers[0] = 2
+            team_of(2).run(adder.plan)
+            adder.check(0)
+            status = 0
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(child, 0)
+    assert status == 0

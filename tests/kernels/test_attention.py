@@ -1,0 +1,147 @@
+"""Attention over pages: against a plain softmax, and against itself however the prompt is cut."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from harness import address, call, header
+
+from edgellm.kernels import layout as L
+from tests.naive import naive_attention, naive_rope
+
+THETA = 10000.0
+
+
+class Layer:
+    """One layer's pages and the two kernels over them."""
+
+    def __init__(self, heads: int, kv_heads: int, head_dim: int, kv_type: str, style: str = "norm", window: int = 0):
+        self.heads, self.kv_heads, self.head_dim, self.style, self.window = heads, kv_heads, head_dim, style, window
+        self.kv_type = kv_type
+        dtype = {"f16": np.float16, "f32": np.float32}[kv_type]
+        rng = np.random.default_rng(0)
+        # Pages begin with what another sequence left there.
+        self.pool = rng.standard_normal((40, kv_heads, 2 * L.PAGE * head_dim)).astype(dtype)
+        angles = np.arange(1024)[:, None] * THETA ** (-2 * np.arange(head_dim // 2) / head_dim)
+        self.table = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
+
+    def step(self, q: np.ndarray, k: np.ndarray, v: np.ndarray, parts: list[tuple[int, int, np.ndarray]]):
+        """Rows of several sequences: parts are (rows, first position, page table). Attention, [rows, heads, head_dim]."""
+        q, k, v = q.copy(), k.copy(), v.copy()
+        rows = len(q)
+        positions = np.concatenate([np.arange(p, p + n, dtype=np.int32) for n, p, _ in parts])
+        pages = np.concatenate([t[np.arange(p, p + n) // L.PAGE] for n, p, t in parts]).astype(np.int32)
+        per_item = max(1, L.MAX_PAIRS // (self.heads // self.kv_heads))
+        items, start = [], 0
+        for n, p, table in parts:
+            items += [
+                (start + i, min(per_item, n - i), p + i, address(table)) for i in range(0, n, per_item)
+            ]
+            start += n
+        table = np.array(items, np.int64)
+        words = header(rows)
+        words[L.H_ITEMS], words[L.H_ITEM_TABLE] = len(items), address(table)
+        words[L.H_POSITIONS], words[L.H_ROW_PAGES] = address(positions), address(pages)
+        common = {L.RS_HEADS: self.heads, L.RS_KV_HEADS: self.kv_heads, L.RS_HEAD_DIM: self.head_dim}
+        args = common | {
+            L.RS_Q: address(q), L.RS_K: address(k), L.RS_V: address(v),
+            L.RS_Q_STRIDE: q.strides[0], L.RS_K_STRIDE: k.strides[0], L.RS_V_STRIDE: v.strides[0],
+            L.RS_DIMS: self.head_dim, L.RS_NEOX: int(self.style == "neox"),
+            L.RS_TABLE: address(self.table), L.RS_POOL: address(self.pool),
+        }  # fmt: skip
+        call(f"attention.rope_store_{self.kv_type}", args, words, -(-rows // L.PW_CHUNK))
+        out = np.zeros_like(q)
+        scratch = np.zeros(L.attention_scratch(max(L.MAX_PAIRS, self.heads), self.head_dim), np.uint8)
+        args = {
+            L.AT_Q: address(q), L.AT_Q_STRIDE: q.strides[0], L.AT_OUT: address(out), L.AT_OUT_STRIDE: out.strides[0],
+            L.AT_HEADS: self.heads, L.AT_KV_HEADS: self.kv_heads, L.AT_HEAD_DIM: self.head_dim,
+            L.AT_POOL: address(self.pool), L.AT_WINDOW: self.window, L.AT_SCRATCH: address(scratch),
+            L.AT_SCALE: int(np.float32(self.head_dim**-0.5).view(np.int32)),
+        }  # fmt: skip
+        call(f"attention.attend_{self.kv_type}", args, words, len(items) * self.kv_heads)
+        return out
+
+
+def draw(rows: int, heads: int, kv_heads: int, head_dim: int, seed: int):
+    rng = np.random.default_rng(seed)
+    return tuple(rng.standard_normal((rows, h, head_dim)).astype(np.float32) for h in (heads, kv_heads, kv_heads))
+
+
+SHAPES = [(4, 4, 16), (9, 3, 64), (8, 1, 32), (6, 2, 128)]
+
+
+@pytest.mark.parametrize("kv_type", ["f16", "f32"])
+@pytest.mark.parametrize("style", ["norm", "neox"])
+@pytest.mark.parametrize(("heads", "kv_heads", "head_dim"), SHAPES)
+def test_attention_is_softmax_over_turned_keys(heads, kv_heads, head_dim, style, kv_type):
+    length = 70
+    layer = Layer(heads, kv_heads, head_dim, kv_type, style)
+    q, k, v = draw(length, heads, kv_heads, head_dim, seed=1)
+    out = layer.step(q, k, v, [(length, 0, np.array([7, 3, 11], np.int32))])
+    stored = np.float16 if kv_type == "f16" else np.float32
+    for row in (0, 1, 31, 32, 69):
+        for head in (0, heads - 1):
+            kv = head * kv_heads // heads
+            turned = np.array([naive_rope(k[t, kv], t, THETA, style) for t in range(row + 1)])
+            keys, values = turned.astype(stored), v[: row + 1, kv].astype(stored)
+            want = naive_attention(naive_rope(q[row, head], row, THETA, style), keys, values, head_dim**-0.5)
+            # Keys are rounded after the turn, whose own f32 rounding may tip an f16 to its neighbour.
+            assert np.abs(out[row, head] - want).max() < (2e-3 if kv_type == "f16" else 2e-5)
+
+
+@pytest.mark.parametrize("window", [0, 1, 20, 100])
+@pytest.mark.parametrize("kv_type", ["f16", "f32"])
+def test_any_cut_of_the_prompt_gives_the_same_bits(window, kv_type):
+    length, shape = 300, (9, 3, 64)
+    table = np.arange(5, 15, dtype=np.int32)
+    q, k, v = draw(length, *shape, seed=2)
+    whole = Layer(*shape, kv_type, window=window).step(q, k, v, [(length, 0, table)])
+    for cut in (1, 7, 33, 256):
+        layer = Layer(*shape, kv_type, window=window)
+        parts = [
+            layer.step(q[i : i + cut], k[i : i + cut], v[i : i + cut], [(len(q[i : i + cut]), i, table)])
+            for i in range(0, length, cut)
+        ]
+        assert np.concatenate(parts).tobytes() == whole.tobytes()
+
+
+def test_a_window_hides_what_is_behind_it():
+    length, shape, window = 90, (4, 2, 32), 40
+    q, k, v = draw(length, *shape, seed=3)
+    layer = Layer(*shape, "f32", window=window)
+    out = layer.step(q, k, v, [(length, 0, np.array([1, 2, 3], np.int32))])
+    row, head = 85, 3
+    turned = np.array([naive_rope(k[t, 1], t, THETA, "norm") for t in range(row + 1)])
+    want = naive_attention(
+        naive_rope(q[row, head], row, THETA, "norm"), turned, v[: row + 1, 1], 32**-0.5, first=row - window + 1
+    )
+    assert np.abs(out[row, head] - want).max() < 2e-5
+
+
+def test_sequences_in_one_step_do_not_see_each_other():
+    shape = (9, 3, 64)
+    lengths = (1, 40, 5, 64)
+    tables = [np.arange(4 * i, 4 * i + 4, dtype=np.int32) for i in range(4)]
+    q, k, v = draw(sum(lengths), *shape, seed=4)
+    together = Layer(*shape, "f16").step(
+        q, k, v, [(n, 0, t) for n, t in zip(lengths, tables, strict=True)]
+    )
+    start = 0
+    for n, table in zip(lengths, tables, strict=True):
+        rows = slice(start, start + n)
+        alone = Layer(*shape, "f16").step(q[rows], k[rows], v[rows], [(n, 0, table)])
+        assert together[rows].tobytes() == alone.tobytes()
+        start += n
+
+
+def test_values_too_large_for_f16_stay_finite_and_poison_nobody():
+    shape = (2, 1, 16)
+    layer = Layer(*shape, "f16")
+    q, k, v = draw(3, *shape, seed=5)
+    v[1] = 1e30
+    table = np.array([2], np.int32)
+    out = layer.step(q, k, v, [(3, 0, table)])
+    assert np.isfinite(out).all()
+    q, k, v = draw(1, *shape, seed=6)
+    again = layer.step(q, k, v, [(1, 0, table)])  # the page now holds the large value behind its end
+    assert np.abs(again - v.astype(np.float16)).max() < 1e-3

@@ -1,0 +1,101 @@
+"""The kernel cache: whatever happens to it costs time only."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from edgellm.config import load_config
+from edgellm.kernels import cache
+from edgellm.simd import targets
+
+KERNEL = "pointwise.gather"  # the quickest to compile
+LOAD = f"from edgellm.kernels.cache import load_kernels; assert load_kernels([{KERNEL!r}])[{KERNEL!r}]"
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """An empty EDGELLM_HOME, and nothing loaded yet."""
+    monkeypatch.setenv("EDGELLM_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(cache, "_loaded", {})
+    return tmp_path / "home"
+
+
+def entry():
+    return cache.cache_folder(targets.choose(load_config().target)) / f"{KERNEL}.o"
+
+
+def test_a_kernel_is_compiled_once_and_found_again(home, monkeypatch):
+    calls = []
+    assert cache.load_kernels([KERNEL], lambda *args: calls.append(args))[KERNEL]
+    assert calls == [("compiling kernels", 0, 1), ("compiling kernels", 1, 1)]
+    assert entry().is_file()
+    monkeypatch.setattr(cache, "_loaded", {})
+    monkeypatch.setattr(cache, "_compile", lambda *args: pytest.fail("compiled again"))
+    assert cache.load_kernels([KERNEL])[KERNEL]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[: len(data) // 2],
+        lambda data: data[:10],
+        lambda data: b"",
+        lambda data: data[:200] + bytes([data[200] ^ 1]) + data[201:],
+        lambda data: b"not an object at all" * 10,
+    ],
+    ids=["half", "shorter than its checksum", "empty", "one flipped bit", "another file"],
+)
+def test_a_damaged_entry_is_compiled_anew(home, monkeypatch, damage):
+    cache.load_kernels([KERNEL])
+    whole = entry().read_bytes()
+    entry().write_bytes(damage(whole))
+    monkeypatch.setattr(cache, "_loaded", {})
+    assert cache.load_kernels([KERNEL])[KERNEL]
+    assert cache.read_object(entry()) is not None
+
+
+def test_a_folder_that_cannot_be_written_only_costs_time(tmp_path, monkeypatch):
+    blocked = tmp_path / "file"
+    blocked.write_text("a file where a folder should be")
+    monkeypatch.setenv("EDGELLM_HOME", str(blocked))
+    monkeypatch.setattr(cache, "_loaded", {})
+    assert cache.load_kernels([KERNEL])[KERNEL]
+    assert blocked.read_text() == "a file where a folder should be"
+
+
+def test_two_processes_compile_at_once_without_harm(home):
+    environment = os.environ | {"EDGELLM_HOME": str(home)}
+    children = [subprocess.Popen([sys.executable, "-c", LOAD], env=environment) for _ in range(3)]
+    assert [child.wait(timeout=120) for child in children] == [0, 0, 0]
+    assert cache.read_object(entry()) is not None
+    assert not list(entry().parent.glob("*.tmp"))
+
+
+def test_the_key_depends_on_sources_target_and_cpu(tmp_path, monkeypatch):
+    here = targets.choose(load_config().target)
+    key = cache.cache_key(here)
+    assert key == cache.cache_key(here)
+    assert len({cache.cache_key(t) for t in targets.available()}) == len(targets.available())
+    monkeypatch.setattr(targets, "llvm_cpu", lambda target: ("another-cpu", "+feature"))
+    assert cache.cache_key(here) != key
+    monkeypatch.undo()
+    for folder in ("simd", "kernels"):
+        copy = tmp_path / folder
+        copy.mkdir()
+        for path in (cache._PACKAGE / folder).glob("*.py"):
+            (copy / path.name).write_bytes(path.read_bytes())
+    monkeypatch.setattr(cache, "_PACKAGE", tmp_path)
+    assert cache.cache_key(here) == key
+    (tmp_path / "simd" / "tiles.py").write_bytes(b"# changed\n")
+    assert cache.cache_key(here) != key
+
+
+def test_loading_from_the_cache_imports_no_numba(home):
+    cache.load_kernels([KERNEL])
+    environment = os.environ | {"EDGELLM_HOME": str(home)}
+    check = LOAD + "; import sys; assert 'numba' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", check], env=environment, check=False, timeout=60).returncode == 0

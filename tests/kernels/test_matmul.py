@@ -1,0 +1,104 @@
+"""Matrix products of every packed form against exact sums, and against themselves at every tile size."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from harness import matmul, pack, random_weight
+
+from edgellm import quants
+from edgellm.backends.cpu.weights import FORMS
+from edgellm.gguf import TensorType
+from tests.naive import quantize_activations
+
+KINDS = list(FORMS)
+
+
+def columns_of(kind: TensorType, blocks: int) -> int:
+    return blocks * max(32, FORMS[kind].columns)
+
+
+def expected(kind: TensorType, values: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """The product in f64, with the activations as the kernel sees them."""
+    seen = quantize_activations(x) if FORMS[kind].quantized else x.astype(np.float64)
+    return seen @ values.astype(np.float64).T
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.name)
+@pytest.mark.parametrize(("rows", "blocks"), [(16, 1), (1, 2), (33, 3), (80, 5)])
+def test_product_is_the_exact_one_to_f32_rounding(kind, rows, blocks):
+    columns = columns_of(kind, blocks)
+    raw, values = random_weight(kind, rows, columns, seed=rows)
+    x = np.random.default_rng(1).standard_normal((5, columns)).astype(np.float32)
+    y = matmul(kind, pack(kind, raw, columns), rows, x)
+    want = expected(kind, values, x)
+    # A dot product of K terms in f32: each rounding is at most 2^-24 of the sum of magnitudes.
+    magnitude = np.abs(quantize_activations(x)) @ np.abs(values.astype(np.float64)).T
+    assert (np.abs(y - want) <= 4e-7 * magnitude).all()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.name)
+def test_extreme_codes_neither_saturate_nor_wrap(kind):
+    columns = columns_of(kind, 2)
+    raw, _ = random_weight(kind, 16, columns, seed=3)
+    if FORMS[kind].quantized:
+        raw[:8], raw[8:] = 0xFF, 0x80
+        quant = quants.get(kind)
+        blocks = raw.reshape(-1, quant.block.itemsize).view(quant.block)
+        for name in {"d", "m", "dmin"} & set(quant.block.names or ()):
+            blocks[name] = np.float16(0.01)
+        if "scales" in (quant.block.names or ()):
+            blocks["scales"] = -128
+        values = quant.dequantize(raw)
+    else:
+        values = random_weight(kind, 16, columns, seed=3)[1]
+    x = np.where(np.arange(columns) % 2, np.float32(127.0), np.float32(-127.0))[None].repeat(3, 0)
+    x[1] = 127.0
+    x[2] = -127.0
+    y = matmul(kind, pack(kind, raw, columns), 16, np.ascontiguousarray(x, np.float32))
+    want = expected(kind, values, x)
+    assert np.abs(y - want).max() <= 1e-6 * np.abs(x).max() * np.abs(values).max() * columns
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.name)
+@pytest.mark.parametrize("tokens", [1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 23])
+def test_a_row_has_the_same_bits_in_any_company(kind, tokens):
+    columns, rows = columns_of(kind, 3), 48
+    raw, _ = random_weight(kind, rows, columns, seed=7)
+    packed = pack(kind, raw, columns)
+    x = np.random.default_rng(tokens).standard_normal((tokens, columns)).astype(np.float32)
+    together = matmul(kind, packed, rows, x)
+    alone = np.concatenate([matmul(kind, packed, rows, x[i : i + 1].copy()) for i in range(tokens)])
+    assert together.tobytes() == alone.tobytes()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.name)
+def test_chunks_of_any_size_give_the_same_bits(kind):
+    columns, rows = columns_of(kind, 2), 112
+    raw, _ = random_weight(kind, rows, columns, seed=9)
+    packed = pack(kind, raw, columns)
+    x = np.random.default_rng(2).standard_normal((3, columns)).astype(np.float32)
+    results = {matmul(kind, packed, rows, x, panels_per_chunk=n).tobytes() for n in (1, 2, 7)}
+    assert len(results) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.name)
+def test_bias_and_residual_are_bitwise_what_separate_adds_give(kind):
+    columns, rows = columns_of(kind, 2), 40
+    raw, _ = random_weight(kind, rows, columns, seed=4)
+    packed = pack(kind, raw, columns)
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((6, columns)).astype(np.float32)
+    bias = np.zeros(48, np.float32)
+    bias[:rows] = rng.standard_normal(rows)
+    residual = np.zeros((6, 48), np.float32)
+    residual[:, :rows] = rng.standard_normal((6, rows))
+    plain = matmul(kind, packed, rows, x)
+    fused = matmul(kind, packed, rows, x, bias=bias, residual=residual)
+    assert fused.tobytes() == ((plain + bias[:rows]) + residual[:, :rows]).astype(np.float32).tobytes()
+
+
+def test_zero_rows_stay_zero():
+    raw, _ = random_weight(TensorType.Q4_0, 16, 64, seed=1)
+    y = matmul(TensorType.Q4_0, pack(TensorType.Q4_0, raw, 64), 16, np.zeros((2, 64), np.float32))
+    assert not y.any()

@@ -1,0 +1,86 @@
+"""Norms, gated units and quantization, row by row."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from harness import address, call, chunks_of, header, quantize
+
+from edgellm.kernels import layout as L
+from tests.naive import quantize_activations
+
+
+def decode(packed: np.ndarray, tokens: int, columns: int, tiles: tuple[int, ...]) -> np.ndarray:
+    """Quantized rows as the values they stand for, read by the drawing in kernels/layout.py."""
+    out = np.zeros((tokens, columns))
+    aux_words = packed[tokens * columns :].view(np.float32)
+    first = 0
+    while first < tokens:
+        nt = next(n for n in tiles if n <= tokens - first)
+        codes = packed[first * columns : (first + nt) * columns].view(np.int8).reshape(columns // 32, 8, nt, 4)
+        at = first * (columns // 32) * L.AUX_WORDS
+        aux = aux_words[at : at + nt * (columns // 32) * L.AUX_WORDS].reshape(columns // 32, L.AUX_WORDS, nt)
+        for n in range(nt):
+            blocks = codes[:, :, n].reshape(columns // 32, 2, 16) * aux[:, L.AUX_SCALE_LOW : L.AUX_SUM, n, None]
+            out[first + n] = blocks.reshape(-1)
+            assert np.allclose(aux[:, L.AUX_SUM, n], blocks.sum((1, 2)), rtol=1e-5, atol=1e-5)
+        first += nt
+    return out
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 3, 5, 8, 13])
+def test_quantized_rows_stand_for_the_nearest_values(tokens):
+    from edgellm.config import load_config
+    from edgellm.simd import targets
+
+    x = np.random.default_rng(tokens).standard_normal((tokens, 96)).astype(np.float32)
+    x[0, :16] = 0
+    tiles = targets.choose(load_config().target).token_tiles
+    got = decode(quantize(x, zero=8), tokens, 96, tiles)
+    assert np.allclose(got, quantize_activations(x), rtol=1e-6, atol=0)
+
+
+def rows_kernel(name: str, x: np.ndarray, *, x2=None, weight=None, eps=0.0) -> np.ndarray:
+    out = np.zeros_like(x)
+    args = {
+        L.PW_X: address(x), L.PW_X2: address(x2) if x2 is not None else 0,
+        L.PW_WEIGHT: address(weight) if weight is not None else 0, L.PW_Y: address(out),
+        L.PW_COLUMNS: x.shape[1], L.PW_X_STRIDE: x.strides[0], L.PW_Y_STRIDE: out.strides[0],
+        L.PW_SLOT: L.H_TOKENS, L.PW_EPS: int(np.float32(eps).view(np.int32)), L.PW_ROWS: L.H_ONE,
+    }  # fmt: skip
+    call(name, args, header(len(x)), chunks_of(len(x)))
+    return out
+
+
+@pytest.mark.parametrize("columns", [16, 48, 576, 1000])
+def test_rms_norm(columns):
+    rng = np.random.default_rng(columns)
+    x = rng.standard_normal((11, columns)).astype(np.float32) * 3
+    weight = rng.standard_normal(columns).astype(np.float32)
+    got = rows_kernel("pointwise.rms_norm", x, weight=weight, eps=1e-5)
+    wide = x.astype(np.float64)
+    want = wide / np.sqrt((wide**2).mean(1, keepdims=True) + 1e-5) * weight
+    assert np.allclose(got, want, rtol=2e-6, atol=1e-7)
+
+
+def test_silu_gate_over_the_whole_range_of_floats():
+    x = np.concatenate([np.linspace(-120, 120, 4064), [0, -0.0, 1e-30, -1e-30, 88.5, -88.5, 3e38, -3e38] * 4])
+    x = x.astype(np.float32).reshape(-1, 32)
+    got = rows_kernel("pointwise.glu_silu", x, x2=np.ones_like(x))
+    with np.errstate(over="ignore"):
+        want = x.astype(np.float64) / (1 + np.exp(-x.astype(np.float64)))
+    assert np.isfinite(got).all()
+    assert np.allclose(got, want, rtol=1e-6, atol=1e-36)
+
+
+def test_gather_takes_the_rows_that_are_wanted():
+    x = np.arange(6 * 32, dtype=np.float32).reshape(6, 32)
+    index, out = np.array([5, 0, 3], np.int32), np.zeros((3, 32), np.float32)
+    words = header(6, outputs=3)
+    words[L.H_OUTPUT_ROWS] = address(index)
+    args = {
+        L.PW_X: address(x), L.PW_Y: address(out), L.PW_COLUMNS: 32, L.PW_X_STRIDE: 128, L.PW_Y_STRIDE: 128,
+        L.PW_SLOT: L.H_OUTPUTS, L.PW_ROWS: L.H_OUTPUT_ROWS,
+    }  # fmt: skip
+    call("pointwise.gather", args, words, 1)
+    assert (out == x[index]).all()
