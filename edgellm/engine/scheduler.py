@@ -4,7 +4,7 @@ decode first     sequences with one token left run in every step; the eldest get
 preemption       where pages run out, the youngest goes back to waiting, keeping its tokens, and gives up its
                  pages (which stay findable until they are needed)
 admission        in order of arrival, when the pages of all its tokens can be had, with one to spare for each
-                 that runs; never in a step that preempted
+                 that runs
 prefill          what is left of the step's budget goes to the eldest, in chunks
 """
 
@@ -66,9 +66,8 @@ class Scheduler:
     def schedule(self, budget: int) -> Step:
         """The next step, with at most `budget` tokens of prefill; no shares when there is nothing to do."""
         step = Step()
-        preempted = self._decode(step)
-        if not preempted:
-            self._admit(step)
+        self._decode(step)
+        self._admit(step)
         self._prefill(step, budget)
         return step
 
@@ -89,13 +88,11 @@ class Scheduler:
 
     # -- decode and preemption -------------------------------------------------------------------------
 
-    def _decode(self, step: Step) -> bool:
-        """Shares for who has one token left; whether someone had to be preempted for it."""
-        before = self.preemptions
+    def _decode(self, step: Step) -> None:
+        """Shares for who has one token left. Nobody who has a share is preempted: the younger go first."""
         for sequence in list(self.running):
             if sequence.state is State.RUNNING and sequence.remaining == 1 and self._grow(sequence):
                 step.shares.append(Share(sequence, 1, 1))
-        return self.preemptions > before
 
     def _grow(self, sequence: Sequence) -> bool:
         """See that its pages reach its last token; False where it had to go back to waiting itself."""

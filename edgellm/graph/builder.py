@@ -9,60 +9,23 @@ A tensor that the file lacks, or whose shape does not fit, is a FormatError that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Literal
 
 from edgellm.errors import FormatError
 from edgellm.graph import ops
 from edgellm.graph.graph import CacheSpec, Dim, Graph, Node, O, S, StateSpec, T, Value, Weight
+from edgellm.graph.tensors import HasShape, Tensors
 
 
-class HasShape(Protocol):
-    """What the builder needs to know of a tensor in the file."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-
-class Builder:
+class Builder(Tensors):
     """Builds one Graph over the tensors of one file."""
 
     def __init__(self, tensors: Mapping[str, HasShape]) -> None:
+        super().__init__(tensors)
         self.graph = Graph()
-        self._tensors = tensors
         self._count = 0
-
-    # -- weights ------------------------------------------------------------------------------------------------
-
-    def has(self, name: str) -> bool:
-        """Whether the file has this tensor (`name` or `name.weight`)."""
-        return name in self._tensors or name + ".weight" in self._tensors
-
-    def weight(self, name: str, *shape: int | None) -> Weight:
-        """The tensor `name` (or `name.weight`), which must have this shape; None allows any size there."""
-        full = name if name in self._tensors else name + ".weight"
-        if full not in self._tensors:
-            raise FormatError(f"the file has no tensor {full!r}, which its architecture needs")
-        found = tuple(self._tensors[full].shape)
-        wanted = tuple(shape)
-        if len(found) != len(wanted) or any(w is not None and f != w for f, w in zip(found, wanted, strict=True)):
-            raise FormatError(f"tensor {full!r} has shape {list(found)}; its architecture needs {list(wanted)}")
-        return Weight(full, found)
-
-    def vector(self, name: str, size: int) -> Weight:
-        """A tensor of `size` elements in whatever shape the file gives it."""
-        full = name if name in self._tensors else name + ".weight"
-        found = tuple(self._tensors[full].shape) if full in self._tensors else ()
-        total = 1
-        for dim in found:
-            total *= dim
-        return Weight(full, found) if full in self._tensors and total == size else self.weight(name, size)
-
-    def optional(self, name: str, *shape: int | None) -> Weight | None:
-        """Like `weight`, but None when the file does not have it."""
-        return self.weight(name, *shape) if self.has(name) else None
-
-    # -- nodes --------------------------------------------------------------------------------------------------
 
     def value(self, shape: Sequence[Dim], dtype: str = "f32") -> Value:
         """A new value that no node makes yet."""
@@ -86,9 +49,8 @@ class Builder:
         table = self.weight(name, None, dim)
         return self.emit(ops.Embed(), (), (T, table.shape[1]), (table,))
 
-    def embed_by(self, of: str, name: str, dim: int) -> Value:
-        """Rows of a table by "positions" or "token_types"."""
-        assert of in ("positions", "token_types")
+    def embed_by(self, of: Literal["positions", "token_types"], name: str, dim: int) -> Value:
+        """Rows of a table by position or by token type."""
         return self.emit(ops.Embed(of), (), (T, dim), (self.weight(name, None, dim),))
 
     def linear(self, x: Value, name: str, out: int | None = None, bias: str | None = None) -> Value:
@@ -98,15 +60,38 @@ class Builder:
         offset = self.optional(bias or stem + ".bias", weight.shape[0])
         return self.emit(ops.MatMul(), (x,), (x.shape[0], weight.shape[0]), (weight, offset))
 
+    def head_linear(self, x: Value, name: str, out: int) -> Value:
+        """x [T, H, K], each head through its own matrix of the weight [H, out, K]."""
+        heads = x.shape[1]
+        assert isinstance(heads, int)
+        weight = self.weight(name, heads, out, _last(x))
+        return self.emit(ops.HeadMatMul(), (x,), (x.shape[0], heads, out), (weight,))
+
+    def repeat_heads(self, x: Value, heads: int, tile: bool = False) -> Value:
+        """x [T, H, D] with `heads` heads, a multiple of H; x itself where it has them already."""
+        have = x.shape[1]
+        assert isinstance(have, int)
+        if heads == have:
+            return x
+        if heads % have:
+            raise FormatError(
+                f"{have} heads cannot serve {heads}; the larger must be a multiple of the smaller"
+            )
+        return self.emit(ops.RepeatHeads(heads // have, tile), (x,), (x.shape[0], heads, _last(x)))
+
     def rms_norm(self, x: Value, name: str | None, eps: float) -> Value:
-        """RMS norm over the last axis, with the weight `name`."""
-        weight = self.weight(name, _last(x)) if name else None
+        """RMS norm over the last axis, with the weight `name`: one for all rows of x, or one for each."""
+        weight = None
+        if name is not None:
+            whole = math.prod(self.shape_of(name)) == x.width
+            weight = self.weight(name, *_sizes(x)) if whole else self.weight(name, _last(x))
         return self.emit(ops.RMSNorm(eps), (x,), x.shape, (weight,))
 
     def layer_norm(self, x: Value, name: str, eps: float) -> Value:
         """Layer norm over the last axis, with weight and bias where the file has them."""
         weight = self.optional(name + ".weight", _last(x))
-        return self.emit(ops.LayerNorm(eps), (x,), x.shape, (weight, self.optional(name + ".bias", _last(x))))
+        bias = self.optional(name + ".bias", _last(x))
+        return self.emit(ops.LayerNorm(eps), (x,), x.shape, (weight, bias))
 
     def l2_norm(self, x: Value, eps: float) -> Value:
         """L2 norm over the last axis."""
@@ -114,8 +99,16 @@ class Builder:
 
     def rope(self, x: Value, config: ops.RopeConfig, factors: Weight | None = None) -> Value:
         """x [T, H, D] turned by position."""
-        if config.dims > _last(x) or config.dims % 2:
-            raise FormatError(f"rope over {config.dims} dimensions does not fit heads of {_last(x)}")
+        if not 0 < config.dims <= _last(x) or config.dims % 2:
+            raise FormatError(
+                f"rope over {config.dims} dimensions does not fit heads of {_last(x)}: an even number "
+                "from 2 to that is needed"
+            )
+        if factors is not None and factors.shape != (config.dims // 2,):
+            raise FormatError(
+                f"tensor {factors.name!r} has shape {list(factors.shape)}; rope over {config.dims} "
+                f"dimensions needs {config.dims // 2} factors"
+            )
         return self.emit(ops.Rope(config), (x,), x.shape, (factors,))
 
     def attention(
@@ -135,7 +128,7 @@ class Builder:
         heads, kv_heads = q.shape[1], k.shape[1]
         assert isinstance(heads, int)
         assert isinstance(kv_heads, int)
-        if heads % kv_heads or _last(q) != _last(k):
+        if heads % kv_heads or _last(q) != _last(k) or (v is not None and v.shape[1] != kv_heads):
             raise FormatError(f"{heads} heads of {_last(q)} cannot attend to {kv_heads} heads of {_last(k)}")
         dim = _last(v) if v is not None else value_dim or _last(k)
         self.graph.caches.append(CacheSpec(kv_heads, _last(k), _last(v) if v is not None else 0))
@@ -162,6 +155,10 @@ class Builder:
     def _pair(self, op: ops.Op, a: Value, b: Value | Weight) -> Value:
         if isinstance(b, Weight):
             return self.emit(op, (a,), a.shape, (b,))
+        if any(m not in (n, 1) for n, m in zip(a.shape, b.shape, strict=False)) or len(b.shape) > len(
+            a.shape
+        ):
+            raise FormatError(f"rows of {list(b.shape[1:])} do not go with rows of {list(a.shape[1:])}")
         return self.emit(op, (a, b), a.shape, (None,))
 
     def scale(self, x: Value, factor: float) -> Value:
@@ -174,14 +171,14 @@ class Builder:
 
     def reshape(self, x: Value, sizes: Sequence[int]) -> Value:
         """Rows in another shape of the same size."""
-        out = self.emit(ops.Reshape(), (x,), (x.shape[0], *sizes))
-        if out.width != x.width:
+        if math.prod(sizes) != x.width:
             raise FormatError(f"rows of {list(x.shape[1:])} cannot be seen as {list(sizes)}")
-        return out
+        return self.emit(ops.Reshape(), (x,), (x.shape[0], *sizes))
 
     def slice(self, x: Value, start: int, stop: int) -> Value:
         """Columns of the last axis."""
-        assert 0 <= start < stop <= _last(x)
+        if not 0 <= start < stop <= _last(x):
+            raise FormatError(f"there are no columns {start} to {stop} in rows of {_last(x)}")
         return self.emit(ops.Slice(start, stop), (x,), (*x.shape[:-1], stop - start))
 
     def concat(self, *parts: Value) -> Value:
@@ -190,15 +187,23 @@ class Builder:
 
     def route(self, scores: Value, op: ops.Route, bias: Weight | None = None) -> tuple[Value, Value]:
         """Ids and weights of the chosen experts, each [T, k]."""
-        if op.k > _last(scores):
-            raise FormatError(f"{op.k} experts a token of only {_last(scores)}")
+        experts = _last(scores)
+        if not 1 <= op.k <= experts:
+            raise FormatError(f"{op.k} experts are to be used of {experts}; from 1 to {experts} is possible")
+        grouped = op.groups > 1 and experts // op.groups * op.groups_used < op.k
+        if op.groups < 1 or experts % op.groups or not 1 <= op.groups_used <= op.groups or grouped:
+            raise FormatError(
+                f"{op.k} of {experts} experts cannot be chosen from {op.groups_used} of {op.groups} groups"
+            )
         ids, weights = self.value((T, op.k), "i32"), self.value((T, op.k))
         self.graph.nodes.append(Node(op, (scores,), (bias,), (ids, weights)))
         return ids, weights
 
-    def expert_linear(self, x: Value, ids: Value, name: str, out: int | None = None) -> Value:
-        """Each row of x through its own expert."""
-        weight = self.weight(name, None, out, _last(x))
+    def expert_linear(
+        self, x: Value, ids: Value, name: str, experts: int | None = None, out: int | None = None
+    ) -> Value:
+        """Each row of x through its own one of `experts` experts."""
+        weight = self.weight(name, experts, out, _last(x))
         bias = self.optional(name.removesuffix(".weight") + ".bias", weight.shape[0], weight.shape[1])
         return self.emit(ops.ExpertMatMul(), (x, ids), (*ids.shape, weight.shape[1]), (weight, bias))
 
@@ -209,6 +214,11 @@ class Builder:
     def short_conv(self, x: Value, weight: Weight, bias: Weight | None = None) -> Value:
         """Causal depthwise convolution with a state of its own."""
         channels, width = weight.shape
+        if channels != x.width or width < 2:
+            raise FormatError(
+                f"tensor {weight.name!r} has shape {list(weight.shape)}; a convolution of {x.width} channels "
+                "over at least 2 tokens is needed"
+            )
         state = self._state(width - 1, channels)
         return self.emit(ops.ShortConv(state), (x,), x.shape, (weight, bias))
 
@@ -216,13 +226,18 @@ class Builder:
         """Gated delta rule with a state of its own; shapes as in `ops.DeltaRule`."""
         heads = v.shape[1]
         assert isinstance(heads, int)
+        assert q.shape == k.shape == (T, heads, _last(k))
+        assert decay.shape == beta.shape == (T, heads)
         state = self._state(heads, _last(k), _last(v))
         return self.emit(ops.DeltaRule(state, scale), (q, k, v, decay, beta), v.shape)
 
     def state_space_scan(self, x: Value, dt: Value, b: Value, c: Value, a: Weight, d: Weight) -> Value:
         """Mamba-2's scan with a state of its own; shapes as in `ops.StateSpaceScan`."""
-        heads = x.shape[1]
+        heads, groups = x.shape[1], b.shape[1]
         assert isinstance(heads, int)
+        assert isinstance(groups, int)
+        if heads % groups:
+            raise FormatError(f"{heads} heads cannot share {groups} groups evenly")
         state = self._state(heads, _last(x), _last(b))
         return self.emit(ops.StateSpaceScan(state), (x, dt, b, c), x.shape, (a, d))
 
@@ -234,9 +249,8 @@ class Builder:
         """Only the rows whose logits someone wants."""
         return self.emit(ops.SelectRows(), (x,), (O, *x.shape[1:]))
 
-    def pool(self, x: Value, kind: str) -> Value:
+    def pool(self, x: Value, kind: Literal["mean", "first", "last"]) -> Value:
         """One row a sequence."""
-        assert kind in ("mean", "first", "last")
         return self.emit(ops.Pool(kind), (x,), (S, *x.shape[1:]))
 
     def finish(self, output: Value, *, vocab_size: int, context_length: int, causal: bool = True) -> Graph:
@@ -246,6 +260,11 @@ class Builder:
         self.graph.context_length = context_length
         self.graph.causal = causal
         return self.graph
+
+
+def _sizes(x: Value) -> list[int]:
+    """All sizes of a row."""
+    return [n for n in x.shape[1:] if isinstance(n, int)]
 
 
 def _last(x: Value) -> int:

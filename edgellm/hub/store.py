@@ -7,6 +7,7 @@ a dot, and gets its name by one atomic rename. A file that lives in a cache of i
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -110,6 +111,16 @@ def place(path: Path, target: Path, folder: Path) -> None:
     os.replace(path, target)
 
 
+def require_room(folder: Path, needed: int) -> None:
+    """Raise ENOSPC before a download that cannot end well; `folder` need not be there yet."""
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        message = f"{needed / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free"
+        raise OSError(errno.ENOSPC, message, str(folder))
+
+
 def copy_checked(
     source: IO[bytes], path: Path, expected: Expected, progress: Progress, description: str
 ) -> None:
@@ -144,7 +155,7 @@ def check(path: Path, expected: Expected, progress: Progress, description: str) 
 
 def _compare(sha256: str, done: int, expected: Expected) -> None:
     if expected.file_bytes not in (None, done):
-        raise DownloadError(f"the file should have {expected.file_bytes} bytes, but another size came")
+        raise DownloadError(f"the file should have {expected.file_bytes} bytes, but has another size")
     if expected.sha256 not in (None, sha256):
         raise DownloadError(f"the file's sha256 is {sha256}, but {expected.sha256} was expected")
 

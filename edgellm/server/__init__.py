@@ -4,6 +4,7 @@
     app.py         routes, and what stands before them
     guards.py      who may ask: host, origin, key, size
     body.py        a request's bytes to a JSON object; fields.py checks it, one row a field
+    slot.py        the model's place, empty while it loads; model.py says what is needed of one
     openai.py      /v1/...        tokens.py  /tokenize, /detokenize
     call.py        a checked call, and its answer, whole or streamed
     answering.py   requests to the engine, its events back to the event loop
@@ -17,8 +18,3 @@ then those of `SamplingParams`, which are llama.cpp's, not OpenAI's.
 How to add one: an endpoint is an async function from a request to a response, with a `Route` in its file's
 `ROUTES` (a new file's `ROUTES` is named in app.py). A field is a row in a table of fields.py.
 """
-
-from edgellm.server.config import ServerConfig
-from edgellm.server.model import ModelSlot, ServedModel
-
-__all__ = ["ModelSlot", "ServedModel", "ServerConfig"]

@@ -14,7 +14,7 @@ from edgellm.server import openai, tokens
 from edgellm.server.config import ServerConfig
 from edgellm.server.errors import json_response, on_error, on_http_error
 from edgellm.server.guards import Gate
-from edgellm.server.model import ModelSlot
+from edgellm.server.slot import ModelSlot
 
 
 async def health(request: Request) -> Response:

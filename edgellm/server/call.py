@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from edgellm.engine.request import Chunk, Finished, Request, Timings, TokenLogprob
-from edgellm.errors import EdgeLLMError
+from edgellm.errors import EdgeLLMError, UsageError
 from edgellm.sampling import SamplingParams
 from edgellm.server.answering import Answering, collect
 from edgellm.server.errors import body_of
@@ -41,8 +41,13 @@ class Call:
         return {IGNORED_HEADER: names} if names else {}
 
     def start(self) -> Answering:
+        """Hand the requests to the engine. Raises what `Engine.submit` raises."""
         requests = [Request(ids, self.params) for ids in self.prompts]
-        return Answering(self.model.engine, requests)
+        try:
+            return Answering(self.model.engine, requests)
+        except UsageError as error:
+            error.param = self.shape.prompt_field if error.param == "prompt" else error.param
+            raise
 
 
 async def whole(call: Call, answering: Answering) -> Json:

@@ -16,8 +16,9 @@ from edgellm.server.call import Call, stream, whole
 from edgellm.server.config import ServerConfig
 from edgellm.server.errors import json_response
 from edgellm.server.fields import CHAT, COMPLETION, Checked, Field, Unsupported, check_fields
-from edgellm.server.model import ModelSlot, ServedModel
+from edgellm.server.model import ServedModel
 from edgellm.server.shapes import ChatShape, Json, TextShape
+from edgellm.server.slot import ModelSlot
 from edgellm.server.streaming import EventStream, unless_gone
 
 _LOG = logging.getLogger("edgellm.server")

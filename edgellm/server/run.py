@@ -18,7 +18,8 @@ import uvicorn
 from edgellm.errors import EdgeLLMError, UsageError
 from edgellm.server.app import create_app
 from edgellm.server.config import ServerConfig
-from edgellm.server.model import ModelSlot, ServedModel
+from edgellm.server.model import ServedModel
+from edgellm.server.slot import ModelSlot
 
 _LOG = logging.getLogger("edgellm.server")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)

@@ -22,6 +22,7 @@ LEAST_LOGPROB = -9999.0  # stands for minus infinity, which JSON does not have
 class Shape(Protocol):
     """One kind of completion."""
 
+    prompt_field: str
     prefix: str
     object: str
     chunk_object: str
@@ -42,6 +43,7 @@ class Shape(Protocol):
 class ChatShape:
     """`/v1/chat/completions`."""
 
+    prompt_field = "messages"
     prefix = "chatcmpl-"
     object = "chat.completion"
     chunk_object = "chat.completion.chunk"
@@ -77,6 +79,7 @@ class ChatShape:
 class TextShape:
     """`/v1/completions`."""
 
+    prompt_field = "prompt"
     prefix = "cmpl-"
     object = "text_completion"
     chunk_object = "text_completion"

@@ -130,7 +130,7 @@ def test_admission_is_in_order_of_arrival():
 
 def test_who_runs_keeps_a_page_to_grow_into():
     scheduler = make(num_pages=3)
-    add(scheduler, range(4))
+    add(scheduler, range(2))
     run(scheduler)
     b = add(scheduler, range(10, 18))
     run(scheduler)

@@ -130,6 +130,3 @@ class CPUBackend(Backend):
 
     def cancel(self) -> None:
         self._team.cancel()
-
-    def close(self) -> None:
-        self._team.settle()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-import time
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +57,7 @@ class Team:
         self._control[L.C_WORKERS] = threads
         self._init_sleep()
         self._lock = threading.Lock()
+        self._alive: list[tuple[int, Plan]] = []
         for number in range(1, threads):
             arguments = (self._control.ctypes.data, number, 0, 0)
             threading.Thread(target=self._work, args=arguments, daemon=True, name=f"edgellm-{number}").start()
@@ -72,19 +72,20 @@ class Team:
         """Walk the whole plan, or until `cancel`."""
         with self._lock:
             self._control[L.C_ABORT] = 0
+            self._keep(plan)
             self._run(self._control.ctypes.data, plan.words.ctypes.data, 0, 0)
+
+    def _keep(self, plan: Plan) -> None:
+        """Hold on to plans that a worker which comes late may still look at: those of epochs it has not left."""
+        left = self._control[L.C_WORKER + L.WORKER_WORDS + L.W_LEFT :: L.WORKER_WORDS]
+        oldest = int(left.min()) if len(left) else 1 << 62
+        epoch = int(self._control[L.C_EPOCH]) + 2
+        self._alive = [(e, p) for e, p in self._alive if e > oldest and p is not plan]
+        self._alive.append((epoch, plan))
 
     def cancel(self) -> None:
         """Let a running plan end after the chunks that are being computed. Any thread may call it."""
         self._control[L.C_ABORT] = 1
-
-    def settle(self) -> None:
-        """Wait until no worker can look at an earlier plan any more, so that its memory may go."""
-        with self._lock:
-            epoch = int(self._control[L.C_EPOCH])
-            left = self._control[L.C_WORKER + L.WORKER_WORDS + L.W_LEFT :: L.WORKER_WORDS]
-            while epoch and (left != epoch).any():
-                time.sleep(0.001)
 
 
 if hasattr(os, "register_at_fork"):

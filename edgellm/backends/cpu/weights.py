@@ -151,7 +151,6 @@ class WeightStore:
                     addresses[kernel], args[i].ctypes.data, L.H_ONE, 1, math.ceil(panels / each),
                 )  # fmt: skip
             team.run(Plan(ops, header))
-            team.settle()
         if progress:
             progress("packing weights", len(self._jobs), len(self._jobs))
         self._jobs = []

@@ -1,0 +1,68 @@
+"""`edgellm bench`: how fast a model reads and writes on this machine."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgellm.cli.options import DEFAULT, Json, Model
+from edgellm.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgellm.cli.measure import Result
+
+
+def bench(
+    model: Model = DEFAULT,
+    prompt_tokens: Annotated[
+        int, typer.Option(min=0, help="Prompt tokens to process; 0: no such test.")
+    ] = 512,
+    gen_tokens: Annotated[int, typer.Option(min=0, help="Tokens to generate; 0: no such test.")] = 64,
+    threads: Annotated[
+        str | None, typer.Option(help="One or more counts: 1,2", show_default="all cores")
+    ] = None,
+    batch: Annotated[str, typer.Option(help="One or more numbers of sequences at once: 1,8")] = "1",
+    repeat: Annotated[int, typer.Option(min=1, help="Samples of each test.")] = 3,
+    as_json: Json = False,
+) -> None:
+    """Measure prompt processing (ppN) and generation (tgN): the model alone, without sampling or text.
+
+    The speed is the median of the samples, over all sequences of the batch together; gigabytes are those of
+    the weights, read once for each step.
+    """
+    counts = numbers(threads, "threads") if threads else [None]
+    batches = numbers(batch, "batch")
+    from edgellm.cli.measure import Workload, measure
+    from edgellm.cli.progress import ProgressShow
+
+    results: list[Result] = []
+    with ProgressShow() as show:
+        for count in counts:
+            for result in measure(model, count, Workload(prompt_tokens, gen_tokens, batches, repeat), show):
+                results.append(result)
+                if not as_json:
+                    show.close()
+                    _show(result)
+    if as_json:
+        print(json.dumps([r.as_json() for r in results]))
+
+
+def numbers(text: str, name: str) -> list[int]:
+    """The numbers of `1,2,8`. UsageError if they are none."""
+    parts = [p.strip() for p in text.split(",")]
+    if not all(p.isascii() and p.isdecimal() and 0 < int(p) <= 4096 for p in parts):
+        raise UsageError(f"--{name} is {text!r}: give whole numbers from 1 to 4096, such as 1,2", name)
+    return [int(p) for p in parts]
+
+
+def _show(result: Result) -> None:
+    spread = statistics.pstdev(result.samples)
+    print(
+        f"{result.test:<8} threads {result.threads:<3} batch {result.batch:<3} "
+        f"{result.tokens_per_second:9.1f} ± {spread:.1f} tok/s  {result.gigabytes_per_second:6.2f} GB/s"
+    )
+    sys.stdout.flush()

@@ -1,0 +1,43 @@
+"""`edgellm chat`: a conversation in the terminal."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from edgellm.cli.options import DEFAULT, Ctx, Model, System, Threads, sampling_options
+
+
+@sampling_options
+def chat(
+    model: Model = DEFAULT,
+    system: System = None,
+    threads: Threads = None,
+    ctx: Ctx = None,
+    *,
+    sampling: dict[str, Any],
+) -> None:
+    """Converse with a model. With stdin not a terminal: one user turn a line, answers to stdout."""
+    from edgellm.cli.conversation import Conversation
+    from edgellm.cli.loading import open_model
+    from edgellm.sampling import SamplingParams
+
+    SamplingParams(**sampling)  # what is wrong with them is said before anything is loaded
+    with open_model(model, threads, ctx, max_sequences=1) as (loaded, _):
+        params = SamplingParams(**{**loaded.defaults, **sampling})
+        conversation = Conversation(loaded, params, system)
+        if sys.stdin.isatty():
+            from edgellm.cli.session import session
+
+            session(conversation, loaded.name)
+        else:
+            _converse_by_line(conversation)
+
+
+def _converse_by_line(conversation: Any) -> None:
+    from edgellm.cli.talk import write
+
+    for line in sys.stdin:
+        if line.strip():
+            conversation.say(line.rstrip("\r\n"), write)
+            print(flush=True)

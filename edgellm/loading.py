@@ -1,0 +1,230 @@
+"""From a model's name to what answers: file, graph, tokenizer, backend, engine."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgellm import backends, hub, models
+from edgellm.backends.base import (
+    KV_TYPES,
+    PAGE_SIZE,
+    Backend,
+    BackendConfig,
+    LoadProgress,
+    page_bytes,
+    slot_bytes,
+)
+from edgellm.chat import ChatTemplate, default_template
+from edgellm.engine import Engine, EngineConfig
+from edgellm.engine.check import pools
+from edgellm.errors import UnsupportedError, UsageError
+from edgellm.gguf import GGUFFile, open_gguf
+from edgellm.graph import Graph
+from edgellm.memory import CachePlan, available_memory, plan_cache
+from edgellm.sampling import SamplingParams
+from edgellm.tokenizers import Tokenizer
+
+_LOG = logging.getLogger("edgellm")
+_MAX_TOKENS = 256  # of a step: a prefill chunk of 100 ms is seldom longer
+_MAX_EMBED_TOKENS = 2048  # of a step that takes whole texts
+_MAX_OUTPUTS = 64
+_SAMPLING_KEYS = {  # of general.sampling.*, and the fields they set
+    "temp": "temperature",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "xtc_probability": "xtc_probability",
+    "xtc_threshold": "xtc_threshold",
+    "penalty_last_n": "repeat_last_n",
+    "penalty_repeat": "repeat_penalty",
+}
+
+
+@dataclass
+class LoadedModel:
+    """A model that answers. `defaults` are the sampling fields that its file recommends."""
+
+    name: str
+    path: Path
+    file: GGUFFile
+    graph: Graph
+    backend: Backend
+    engine: Engine
+    defaults: Mapping[str, Any]
+    _tokenizer: Tokenizer | UnsupportedError = field(repr=False)
+    _template: ChatTemplate | None = field(default=None, repr=False)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The file's tokenizer. Raises UnsupportedError where it has none that edgellm knows."""
+        if isinstance(self._tokenizer, UnsupportedError):
+            raise self._tokenizer
+        return self._tokenizer
+
+    @property
+    def template(self) -> ChatTemplate:
+        """The file's chat template, or ChatML where it has none. Raises TemplateError for a broken one."""
+        if self._template is None:
+            source, t = self.tokenizer.chat_template, self.tokenizer
+            self._template = ChatTemplate(source, t.bos_text, t.eos_text) if source else default_template()
+        return self._template
+
+    def chat_prompt(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        **extra: Any,
+    ) -> list[int]:
+        """The token ids of a conversation, ready for the answer.
+
+        Special tokens are added as the file asks, unless the template has written the begin of text itself.
+        """
+        text = self.template.render(messages, tools, add_generation_prompt=True, **extra)
+        begins = bool(self.tokenizer.bos_text) and text.startswith(self.tokenizer.bos_text)
+        ids = self.tokenizer.encode(text, add_special=not begins, parse_special=True)
+        return ids[:-1] if self._ends_too_early(ids, added=not begins) else ids
+
+    def _ends_too_early(self, ids: list[int], added: bool) -> bool:
+        """Whether encoding put an end of text behind the words that the answer should follow."""
+        return added and self.tokenizer.add_eos and len(ids) > 1 and ids[-1] == self.tokenizer.eos_id
+
+    def default_params(self) -> SamplingParams:
+        """The sampling that the file recommends, else ours."""
+        return SamplingParams(**self.defaults)
+
+    def close(self) -> None:
+        """Stop the engine and give everything back."""
+        self.engine.close()
+        self.file.close()
+
+
+def load(
+    model: str | Path,
+    *,
+    backend: str = "auto",
+    threads: int | None = None,
+    context_length: int | None = None,
+    kv_type: str | tuple[str, str] = "f16",
+    max_sequences: int = 8,
+    max_queue: int = 64,
+    memory_limit: int | None = None,
+    progress: LoadProgress | None = None,
+) -> LoadedModel:
+    """Find a model (pulling it where it is not there), load it, and start its engine.
+
+    `progress` is told what is being done, how many steps of it are done, and how many there are (0: unknown).
+    Raises ModelNotFoundError, DownloadError, FormatError, UnsupportedError, MemoryLimitError or UsageError.
+    """
+    kv = _one_kv_type(kv_type)
+    _check_counts(threads=threads, context_length=context_length, max_sequences=max_sequences)
+    backend_class = backends.find(backend)
+    path = hub.resolve(model, _byte_progress(progress))
+    file = open_gguf(path)
+    try:
+        graph = models.build(file)
+        sizes = _sizes(graph, max_sequences, threads, kv)
+        plan = _plan(graph, file, sizes, context_length, memory_limit)
+        config = BackendConfig(**{**sizes, "num_pages": plan.num_pages})
+        tokenizer = _tokenizer(file)
+        loaded = backend_class(graph, file, config, progress)
+        engine = Engine(
+            loaded,
+            tokenizer if isinstance(tokenizer, Tokenizer) else None,
+            EngineConfig(max_sequences, max_queue, plan.context_length, salt=kv.encode()),
+        )
+    except BaseException:
+        file.close()
+        raise
+    return LoadedModel(str(model), path, file, graph, loaded, engine, _defaults(file), tokenizer)
+
+
+def _one_kv_type(kv_type: str | tuple[str, str]) -> str:
+    pair = (kv_type, kv_type) if isinstance(kv_type, str) else tuple(kv_type)
+    if len(pair) != 2 or pair[0] != pair[1]:
+        raise UsageError(f"kv_type is {kv_type!r}: keys and values must be of one type for now", "kv_type")
+    if pair[0] not in KV_TYPES:
+        raise UsageError(f"kv_type {pair[0]!r} is not one of {', '.join(KV_TYPES)}", "kv_type")
+    return str(pair[0])
+
+
+def _check_counts(**counts: int | None) -> None:
+    for name, value in counts.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise UsageError(f"{name} is {value!r}: it must be a whole number of at least 1", name)
+
+
+def _byte_progress(progress: LoadProgress | None) -> Any:
+    """The hub's progress, whose total may be unknown, as ours."""
+    if progress is None:
+        return None
+    return lambda what, done, total: progress(what, done, total or 0)
+
+
+def _sizes(graph: Graph, max_sequences: int, threads: int | None, kv_type: str) -> dict[str, Any]:
+    """The backend's sizes, but for the pages."""
+    tokens = _MAX_EMBED_TOKENS if pools(graph) else _MAX_TOKENS
+    return {
+        "kv_type": kv_type,
+        "num_slots": max_sequences,
+        "max_tokens": max(min(tokens, graph.context_length), max_sequences),
+        "max_outputs": max(_MAX_OUTPUTS, max_sequences),
+        "max_sequences": max_sequences,
+        "threads": threads,
+    }
+
+
+def _plan(
+    graph: Graph, file: GGUFFile, sizes: dict[str, Any], context_length: int | None, memory_limit: int | None
+) -> CachePlan:
+    if context_length is not None and context_length > graph.context_length:
+        raise UsageError(
+            f"context_length is {context_length}, but the model was made for {graph.context_length} at most",
+            "context_length",
+        )
+    weights = sum(file.tensors[name].nbytes for name in graph.weights())
+    return plan_cache(
+        page_size=PAGE_SIZE,
+        page_bytes=page_bytes(graph, sizes["kv_type"]),
+        other_bytes=weights + _scratch_bytes(graph, sizes) + sizes["num_slots"] * slot_bytes(graph),
+        model_context=graph.context_length,
+        context_length=context_length,
+        max_sequences=sizes["max_sequences"],
+        memory_limit=memory_limit,
+        available=available_memory(),
+    )
+
+
+def _scratch_bytes(graph: Graph, sizes: dict[str, Any]) -> int:
+    """An estimate: logits, and eight of the widest activations."""
+    widths: list[int] = [v.width for node in graph.nodes for v in node.outputs if v is not graph.output]
+    rows = 0 if graph.output is None else sizes["max_outputs"] * graph.output.width
+    return 4 * int(rows + 8 * sizes["max_tokens"] * max(widths, default=0))
+
+
+def _tokenizer(file: GGUFFile) -> Tokenizer | UnsupportedError:
+    if "tokenizer.ggml.model" not in file.metadata:
+        return UnsupportedError(f"{file.path} has no tokenizer; give token ids instead of text")
+    try:
+        return Tokenizer(file)
+    except UnsupportedError as error:
+        return error
+
+
+def _defaults(file: GGUFFile) -> dict[str, Any]:
+    """The sampling fields that the file recommends; one that makes no sense is left out, with a warning."""
+    found: dict[str, Any] = {}
+    for key, name in _SAMPLING_KEYS.items():
+        value = file.metadata.get(f"general.sampling.{key}")
+        if value is None:
+            continue
+        try:
+            SamplingParams(**{name: value})
+        except UsageError as error:
+            _LOG.warning("%s: general.sampling.%s is ignored: %s", file.path, key, error)
+        else:
+            found[name] = value
+    return found

@@ -1,0 +1,149 @@
+"""The CPU backend against the reference, and the promise: the same bits in any company, cut and thread count."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import KV_HEADS, LAYERS, VOCAB, tiny_llama
+
+from edgellm import models
+from edgellm.backends.base import PAGE_SIZE, BackendConfig, Batch, SequenceRows
+from edgellm.backends.cpu.backend import CPUBackend
+from edgellm.backends.cpu.weights import FORMS
+from edgellm.backends.reference import ReferenceBackend
+from edgellm.config import load_config
+from edgellm.errors import UnsupportedError, UsageError
+from edgellm.gguf import TensorType, open_gguf
+from edgellm.simd import targets
+
+CONFIG = BackendConfig(kv_type="f16", num_pages=64, max_tokens=128, max_outputs=128, threads=2)
+MIXED = {"attn_v": TensorType.Q6_K, "attn_k": TensorType.Q8_0, "ffn_down": TensorType.Q6_K, "token_embd": TensorType.Q8_0}
+PROMPT = np.random.default_rng(3).integers(0, VOCAB, 90).tolist()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("models")
+
+
+def load(path: Path, cls=CPUBackend, config: BackendConfig = CONFIG):
+    file = open_gguf(path)
+    return cls(models.build(file), file, config)
+
+
+def feed(backend, tokens: list[int], cut: int = 10**6, pages: list[int] | None = None) -> np.ndarray:
+    """Logits of every position, the prompt cut into steps."""
+    pages = pages or list(range(8))
+    out = []
+    for i in range(0, len(tokens), cut):
+        part = tokens[i : i + cut]
+        rows = SequenceRows(0, len(part), i, pages)
+        out.append(backend.execute(Batch(part, [rows], list(range(len(part))))).copy())
+    return np.concatenate(out)
+
+
+@pytest.mark.parametrize("kind", FORMS, ids=lambda k: k.name)
+def test_every_type_agrees_with_the_reference(folder, kind):
+    path = tiny_llama(folder / f"{kind.name}.gguf", default=kind)
+    got, want = feed(load(path), PROMPT), feed(load(path, ReferenceBackend), PROMPT)
+    error = np.mean((got - want) ** 2) / np.mean(want**2)
+    # Rounding activations to int8 costs about (1/127)^2 / 3 a product; keys and values are f16 in both.
+    assert error < (1e-3 if FORMS[kind].quantized else 1e-6)
+
+
+def test_f32_keys_and_values_leave_only_f32_rounding(folder):
+    path = tiny_llama(folder / "plain.gguf")
+    config = BackendConfig(kv_type="f32", num_pages=8, max_tokens=128, max_outputs=128, threads=2)
+    got, want = feed(load(path, config=config), PROMPT), feed(load(path, ReferenceBackend, config), PROMPT)
+    assert np.mean((got - want) ** 2) / np.mean(want**2) < 1e-10
+
+
+@pytest.fixture(scope="module", params=["Q4_0", "mixed"])
+def model(request, folder):
+    kinds = MIXED if request.param == "mixed" else None
+    return tiny_llama(folder / f"bits-{request.param}.gguf", kinds, TensorType.Q4_0)
+
+
+def test_one_thread_or_two_or_five(model):
+    results = set()
+    for threads in (1, 2, 5):
+        config = BackendConfig(num_pages=64, max_tokens=128, max_outputs=128, threads=threads)
+        results.add(feed(load(model, config=config), PROMPT).tobytes())
+    assert len(results) == 1
+
+
+@pytest.mark.parametrize("cut", [1, 7, 32, 50])
+def test_prefilled_at_once_or_in_chunks(model, cut):
+    backend = load(model)
+    assert feed(backend, PROMPT, cut).tobytes() == feed(backend, PROMPT).tobytes()
+
+
+def test_alone_or_in_a_batch_of_eight(model):
+    backend = load(model)
+    rng = np.random.default_rng(5)
+    prompts = [rng.integers(0, VOCAB, n).tolist() for n in (1, 2, 3, 10, 17, 31, 32, 30)]
+    alone = [feed(backend, p, pages=[40, 41]) for p in prompts]
+    sequences, tokens = [], []
+    for i, prompt in enumerate(prompts):
+        sequences.append(SequenceRows(len(tokens), len(prompt), 0, [2 * i, 2 * i + 1]))
+        tokens += prompt
+    together = backend.execute(Batch(tokens, sequences, list(range(len(tokens))))).copy()
+    assert together.tobytes() == np.concatenate(alone).tobytes()
+    # And one more token each, decoded together.
+    step = [SequenceRows(i, 1, len(p), [2 * i, 2 * i + 1]) for i, p in enumerate(prompts)]
+    decoded = backend.execute(Batch([7] * 8, step, list(range(8)))).copy()
+    for i, prompt in enumerate(prompts):
+        assert decoded[i].tobytes() == feed(backend, [*prompt, 7], pages=[40, 41])[-1].tobytes()
+
+
+def test_only_wanted_rows_come_out(model):
+    backend = load(model)
+    every = feed(backend, PROMPT)
+    some = backend.execute(Batch(PROMPT, [SequenceRows(0, 90, 0, list(range(8)))], [89, 3])).copy()
+    assert some.tobytes() == every[[89, 3]].tobytes()
+    none = backend.execute(Batch(PROMPT, [SequenceRows(0, 90, 0, list(range(8)))], []))
+    assert none.shape == (0, VOCAB)
+
+
+def test_a_copied_page_serves_as_well(model):
+    backend = load(model)
+    want = feed(backend, PROMPT, pages=[0, 1, 2])[-1].copy()
+    backend.copy_page(1, 30)
+    backend.copy_page(2, 31)
+    rows = SequenceRows(0, 1, 89, [0, 30, 31])
+    assert backend.execute(Batch(PROMPT[89:], [rows], [0]))[0].tobytes() == want.tobytes()
+
+
+def test_memory_is_what_the_tensors_need(folder, model):
+    memory = load(model).memory()
+    file_bytes = sum(t.nbytes for t in open_gguf(model).tensors.values())
+    assert file_bytes * 0.9 < memory["weights"] < file_bytes * 1.1
+    assert memory["kv_cache"] == 64 * PAGE_SIZE * LAYERS * KV_HEADS * 32 * 2 * 2
+
+
+def test_what_has_no_kernel_is_refused_by_name(folder):
+    path = tiny_llama(folder / "q5.gguf", {"ffn_up": TensorType.Q5_0})
+    with pytest.raises(UnsupportedError, match=r"ffn_up.*Q5_0.*Q4_0"):
+        load(path)
+    with pytest.raises(UsageError, match="kv_type 'q3' is not one of"):
+        BackendConfig(kv_type="q3")
+
+
+@pytest.mark.parametrize("target", targets.available(), ids=lambda t: t.name)
+def test_kernels_and_bits_on_every_target_of_this_machine(target):
+    """This file's and the kernels' tests again, each target in a process of its own."""
+    if load_config().target is not None:
+        pytest.skip("already a process of one target")
+    tests = Path(__file__).resolve().parents[1]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", str(tests / "kernels"), str(Path(__file__)), "--deselect"]
+    command.append("tests/kernels/test_objects.py")
+    if target == targets.choose():
+        pytest.skip("the target of this process")
+    environment = os.environ | {"EDGELLM_TARGET": target.name}
+    run = subprocess.run(command, env=environment, cwd=tests.parent, capture_output=True, text=True, timeout=600)
+    assert run.returncode == 0, run.stdout[-3000:]
