@@ -1,8 +1,8 @@
 """Settings that are fixed at start: frozen, checked once, and the only reader of EDGELLM_* variables.
 
-    EDGELLM_HOME       models, kernels and history live here        (default: ~/.cache/edgellm)
-    EDGELLM_TARGET     the CPU's instruction set, by name            (default: the best this CPU has)
-    EDGELLM_THREADS    threads that compute                          (default: physical cores allowed)
+EDGELLM_HOME       models, kernels and history live here        (default: ~/.cache/edgellm)
+EDGELLM_TARGET     the CPU's instruction set, by name            (default: the best this CPU has)
+EDGELLM_THREADS    threads that compute                          (default: physical cores allowed)
 """
 
 from __future__ import annotations

@@ -20,7 +20,9 @@ def shared() -> Callable[[str], Path]:
     def find(name: str) -> Path:
         path = root / name
         if not path.exists():
-            pytest.skip(f"reference data {name!r} is not here; set EDGELLM_SHARED to the folder that holds it")
+            pytest.skip(
+                f"reference data {name!r} is not here; set EDGELLM_SHARED to the folder that holds it"
+            )
         return path
 
     return find

@@ -8,7 +8,7 @@ import struct
 
 import numpy as np
 
-# -- quant blocks: one loop over blocks, one over columns, from the format's description ------------
+# -- quant blocks: one loop over blocks, one over columns, from the format's description -----------
 
 
 def _half(raw: bytes) -> np.float32:
@@ -67,7 +67,7 @@ def dequantize_q6_k(row: bytes) -> list[np.float32]:
     return values
 
 
-# -- sampling: plain lists, plain loops ---------------------------------------------------------------------
+# -- sampling: plain lists, plain loops ------------------------------------------------------------
 
 
 def naive_softmax(logits):
@@ -180,11 +180,11 @@ def scored_pieces(text: str, scores: dict[str, float]) -> list[str]:
         parts[i : i + 2] = [parts[i] + parts[i + 1]]
 
 
-# -- activations, norms, attention ----------------------------------------------------------------------------------
+# -- activations, norms, attention -----------------------------------------------------------------
 
 
 def quantize_activations(x):
-    """int8 with one scale for each 16 columns (max |x| / 127, to nearest even), as the values they then stand for."""
+    """int8 with a scale for each 16 columns (max |x| / 127, to nearest even), as the values they stand for."""
     out = np.zeros(x.shape, np.float64)
     for t in range(x.shape[0]):
         for start in range(0, x.shape[1], 16):

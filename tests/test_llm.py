@@ -124,6 +124,16 @@ def test_a_prompt_may_be_token_ids(llm):
         assert llm.generate(prompt, GREEDY).token_ids == llm.generate("the cat", GREEDY).token_ids
 
 
+def test_a_long_prompt_comes_in_chunks_and_counts_as_one(llm):
+    ids = llm.tokenize("the cat sat on the mat " * 9)
+    answer = llm.generate(ids, SamplingParams(temperature=0, max_tokens=1))
+    assert answer.timings.prompt_tokens == len(ids) > 100
+    assert answer.timings.cached_tokens <= len(ids) - 1
+    again = llm.generate(ids, SamplingParams(temperature=0, max_tokens=1))
+    assert again.timings.cached_tokens == len(ids) - 1
+    assert again.token_ids == answer.token_ids
+
+
 def test_a_list_in_gives_a_list_out_in_order(llm):
     prompts = ["the cat", "a", llm.tokenize("mat"), "the dog " * 9] * 3
     answers = llm.generate(prompts, GREEDY)
@@ -307,12 +317,12 @@ def test_ctrl_c_is_heard_at_once_and_cancels(llm, way):
         return slow(batch)
 
     llm.engine.backend.execute = execute
-    pressed = []
+    pressed, answered = [], threading.Event()
 
     def press():
-        time.sleep(0.3)
-        pressed.append(time.monotonic())
-        _thread.interrupt_main()
+        if not answered.wait(0.3):
+            pressed.append(time.monotonic())
+            _thread.interrupt_main()
 
     ask = {
         "generate": lambda: llm.generate("the", params),
@@ -326,6 +336,7 @@ def test_ctrl_c_is_heard_at_once_and_cancels(llm, way):
         assert time.monotonic() - pressed[0] < 0.3
         _wait_until_idle(llm)
     finally:
+        answered.set()
         presser.join()
         del llm.engine.backend.execute
 

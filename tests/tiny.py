@@ -19,7 +19,9 @@ def tiny_llama(
     metadata: dict[str, object] | None = None,
     seed: int = 0,
 ) -> Path:
-    """Write it to `path`. `kinds` gives a tensor's type by the last part of its name (attn_q, ffn_down, token_embd, ...)."""
+    """Write it to `path`. `kinds` gives a tensor's type by the last part of its name (attn_q, ffn_down,
+    token_embd, ...).
+    """
     rng = np.random.default_rng(seed)
     kinds = kinds or {}
     tensors: dict[str, object] = {}

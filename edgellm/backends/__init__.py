@@ -1,4 +1,5 @@
-"""Backends turn a graph into something that runs: `reference` (NumPy, the oracle) and `cpu` (compiled kernels).
+"""Backends turn a graph into something that runs: `reference` (NumPy, the oracle) and `cpu` (compiled
+kernels).
 
 How to add one: a module (or package) here with a class that inherits `base.Backend` and fills its abstract
 methods, and a row in `_BACKENDS` below. Optional dependencies are imported inside that module only.

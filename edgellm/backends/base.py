@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgellm.errors import UsageError
-from edgellm.graph import Graph
 from edgellm.gguf import TensorInfo
+from edgellm.graph import Graph
 
 PAGE_SIZE = 32  # tokens a page holds, on every backend: attention's arithmetic is cut there
 
@@ -97,10 +97,10 @@ class Backend(ABC):
     def memory(self) -> dict[str, int]:
         """Bytes held: "weights", "kv_cache", "scratch"."""
 
-    def cancel(self) -> None:
+    def cancel(self) -> None:  # noqa: B027  # most backends have nothing to do
         """Ask a running `execute` to stop early; callable from any thread. Its results are then void."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Give everything back."""
 
 

@@ -12,8 +12,12 @@ from edgellm.graph.ops import RopeConfig
 _BLOCK = 512  # rows computed at a time: always whole blocks, so a row never depends on who asked for it
 
 
-def frequencies(config: RopeConfig, factors: NDArray[np.float32] | None = None) -> tuple[NDArray[np.float64], float]:
-    """Angle per position of each pair, f64 [dims/2], and the factor on the turned vector (YaRN's attention factor)."""
+def frequencies(
+    config: RopeConfig, factors: NDArray[np.float32] | None = None
+) -> tuple[NDArray[np.float64], float]:
+    """Angle per position of each pair, f64 [dims/2], and the factor on the turned vector (YaRN's attention
+    factor).
+    """
     pairs = config.dims // 2
     freqs = config.theta ** (-np.arange(pairs, dtype=np.float64) * 2 / config.dims)
     if factors is not None:
@@ -28,7 +32,9 @@ def frequencies(config: RopeConfig, factors: NDArray[np.float32] | None = None) 
 
 
 def _yarn_ramp(config: RopeConfig, pairs: int) -> NDArray[np.float64]:
-    """1 where a pair keeps its plain angle, 0 where it is interpolated, a line between (YaRN, section 3.2)."""
+    """1 where a pair keeps its plain angle, 0 where it is interpolated, a line between (YaRN, section
+    3.2).
+    """
 
     def pair_that_turns(turns: float) -> float:
         context = config.original_context / (turns * 2 * math.pi)

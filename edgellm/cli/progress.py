@@ -25,15 +25,16 @@ class ProgressShow:
         self._began: dict[str, float] = {}
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
+        self._lines: set[str] = set()
 
     def __call__(self, what: str, done: int, total: int | None = None) -> None:
         began = self._began.setdefault(what, time.monotonic())
-        if what not in self._tasks and time.monotonic() - began < PATIENCE_SECONDS:
+        if time.monotonic() - began < PATIENCE_SECONDS:
             return
         if self._terminal:
             self._draw(what, done, total)
-        elif what not in self._tasks:
-            self._tasks[what] = 0  # type: ignore[assignment]
+        elif what not in self._lines:
+            self._lines.add(what)
             size = f" ({total / _MIB:.0f} MiB)" if total and total > 10**6 else ""
             print(f"{what}{size} ...", file=sys.stderr, flush=True)
 
@@ -41,9 +42,10 @@ class ProgressShow:
         if self._bars is None:
             self._bars = _bars()
             self._bars.start()
+        amount = _amount(done, total)
         if what not in self._tasks:
-            self._tasks[what] = self._bars.add_task(what, total=total or None)
-        self._bars.update(self._tasks[what], completed=done, total=total or None, amount=_amount(done, total))
+            self._tasks[what] = self._bars.add_task(what, total=total or None, amount=amount)
+        self._bars.update(self._tasks[what], completed=done, total=total or None, amount=amount)
 
     def __enter__(self) -> ProgressShow:
         return self

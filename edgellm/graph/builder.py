@@ -49,9 +49,12 @@ class Builder(Tensors):
         table = self.weight(name, None, dim)
         return self.emit(ops.Embed(), (), (T, table.shape[1]), (table,))
 
-    def embed_by(self, of: Literal["positions", "token_types"], name: str, dim: int) -> Value:
-        """Rows of a table by position or by token type."""
-        return self.emit(ops.Embed(of), (), (T, dim), (self.weight(name, None, dim),))
+    def embed_by(self, of: Literal["positions", "token_types"], name: str, dim: int, rows: int = 1) -> Value:
+        """Rows of a table of at least `rows` rows, by position or by token type."""
+        table = self.weight(name, None, dim)
+        if table.shape[0] < rows:
+            raise FormatError(f"tensor {table.name!r} has {table.shape[0]} rows; at least {rows} are needed")
+        return self.emit(ops.Embed(of), (), (T, dim), (table,))
 
     def linear(self, x: Value, name: str, out: int | None = None, bias: str | None = None) -> Value:
         """x @ weight.T (+ bias, where the file has `name.bias`)."""

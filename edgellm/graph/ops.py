@@ -107,6 +107,7 @@ class Attention(Op):
     softmax(q.k * scale) v, where `softcap` c bends scores to c tanh(s/c), and a sink is one more score
     without a value.
     Without v the values are the first `value_dim` columns of the keys (latent attention).
+    When not causal, a sequence's tokens all come in one step, and nothing is read from the cache.
     """
 
     cache: int

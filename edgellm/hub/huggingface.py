@@ -64,13 +64,31 @@ class HuggingFaceSource:
         from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
 
         name = Path(self.file).name
-        with _reasons(self.repo):
+        with _reasons():
             remote = get_hf_file_metadata(hf_hub_url(self.repo, self.file), timeout=10)
         require_room(Path(constants.HF_HUB_CACHE), remote.size or 0)
-        with _reasons(self.repo):
+        with _reasons():
             return Path(
                 hf_hub_download(self.repo, self.file, tqdm_class=_bar(progress, f"downloading {name}"))
             )
+
+
+@dataclass(frozen=True)
+class RepositorySource:
+    """Whatever file of the repository `repo` has the quant type `quant`, or is the best default."""
+
+    repo: str
+    quant: str | None
+
+    @property
+    def label(self) -> str:
+        """The repository, as its user would say it."""
+        return f"the Hugging Face repository {self.repo}"
+
+    def fetch(self, folder: Path, expected: Expected, progress: Progress) -> Path:
+        """Choose the file and fetch it; raises as `choose_file`, and as every source."""
+        file = choose_file(self.repo, self.quant)
+        return HuggingFaceSource(self.repo, file).fetch(folder, expected, progress)
 
 
 def choose_file(repo: str, quant: str | None) -> str:
@@ -81,9 +99,9 @@ def choose_file(repo: str, quant: str | None) -> str:
     """
     from huggingface_hub import HfApi
 
-    with _reasons(repo):
-        names = HfApi().list_repo_files(repo)
-    files = _models(names)
+    with _reasons():
+        siblings = HfApi().model_info(repo, timeout=10).siblings
+    files = _models([sibling.rfilename for sibling in siblings or []])
     if not files:
         raise ModelNotFoundError(f"the Hugging Face repository {repo} holds no .gguf model")
     name = _named(repo, files, quant) if quant else _default(repo, files)
@@ -139,7 +157,7 @@ def _published(path: Path) -> str | None:
 
 
 @contextmanager
-def _reasons(repo: str) -> Iterator[None]:
+def _reasons() -> Iterator[None]:
     """Turn what the library raises into one sentence; what the disk refuses stays an OSError."""
     from huggingface_hub import errors
 
@@ -147,14 +165,14 @@ def _reasons(repo: str) -> Iterator[None]:
         yield
     except errors.GatedRepoError as error:
         raise DownloadError(
-            f"{repo} asks its users to accept a licence: accept it on its page, then set HF_TOKEN"
+            "it asks its users to accept a licence: accept it on its page, then set HF_TOKEN"
         ) from error
     except errors.RepositoryNotFoundError as error:
-        raise DownloadError(f"there is no public repository {repo}") from error
+        raise DownloadError("there is no public repository of that name") from error
     except errors.EntryNotFoundError as error:
-        raise DownloadError(f"{repo} does not have that file any more") from error
+        raise DownloadError("it does not have that file any more") from error
     except errors.HFValidationError as error:
-        raise DownloadError(f"{repo!r} is not the name of a repository (USER/REPO)") from error
+        raise DownloadError("that is not the name of a repository (USER/REPO)") from error
     # The library's network errors have no common root, and differ from version to version.
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _DISK:
@@ -164,7 +182,10 @@ def _reasons(repo: str) -> Iterator[None]:
 
 def _sentence(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__).rstrip(".")
+    kind = type(error).__name__
+    said = (lines[0] if lines else kind).rstrip(".")
+    unreachable = "Connect" in kind or "Timeout" in kind or "Offline" in kind
+    return f"the hub could not be reached ({said})" if unreachable else said
 
 
 def _bar(progress: Progress, description: str) -> Any:

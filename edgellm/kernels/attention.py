@@ -2,15 +2,17 @@
 
 A page holds 32 tokens of one layer. For each kv head in turn: keys transposed, then values:
 
-      K [head_dim][32 tokens] f16      one vector is 16 tokens of one dimension: scores need no horizontal sums
-      V [32 tokens][head_dim] f16      one vector is 16 dimensions of one token
+      K [head_dim][32 tokens] f16      one vector is 16 tokens of one dimension: scores need no horizontal
+      sums V [32 tokens][head_dim] f16      one vector is 16 dimensions of one token
 
-Positions are cut at multiples of 256 into spans. Inside a span, pages go left to right with a running maximum m, sum l and
-weighted values; then the span joins what came before it by the same rule. The cuts are at absolute positions, so a
-query's result does not depend on the rows computed beside it, nor on how its prompt was cut into steps.
+Positions are cut at multiples of 256 into spans. Inside a span, pages go left to right with a running
+maximum m, sum l and weighted values; then the span joins what came before it by the same rule. The cuts
+are at absolute positions, so a query's result does not depend on the rows computed beside it, nor on how
+its prompt was cut into steps.
 
-A chunk is one item (consecutive rows of one sequence) and one kv head: its (row, query head) pairs, eight at a time as a
-register tile against 16 keys, with all pages outside and tiles inside, so that a page is read from memory once.
+A chunk is one item (consecutive rows of one sequence) and one kv head: its (row, query head) pairs, eight
+at a time as a register tile against 16 keys, with all pages outside and tiles inside, so that a page is
+read from memory once.
 """
 
 from __future__ import annotations
@@ -117,7 +119,11 @@ def _rope_store(args, header, chunk, store_keys, store_values, width):
             keys = base + h * head_bytes + position % PAGE * width
             values = base + h * head_bytes + PAGE * head_dim * width + position % PAGE * head_dim * width
             for i in range(head_dim // LANES):
-                store_keys(keys + i * LANES * PAGE * width, PAGE * width, load_f32(k + 4 * (h * head_dim + LANES * i)))
+                store_keys(
+                    keys + i * LANES * PAGE * width,
+                    PAGE * width,
+                    load_f32(k + 4 * (h * head_dim + LANES * i)),
+                )
                 store_values(values + i * LANES * width, load_f32(v + 4 * (h * head_dim + LANES * i)))
 
 
@@ -131,15 +137,19 @@ def rope_store_f32(args, header, chunk, worker):
     _rope_store(args, header, chunk, scatter_f32, store_f32, 4)
 
 
-# -- the scratch of one chunk ----------------------------------------------------------------------------------------
-# Arrays of f32 for `pairs` (row, query head) pairs, rounded up to whole tiles of NT:
-#   q [tiles][head_dim][NT], p [NT][PAGE], alpha [NT], then peak, sum [pairs] and values [pairs][head_dim], once for the
+# -- the scratch of one chunk
+# ---------------------------------------------------------------------------------------- Arrays of f32
+# for `pairs` (row, query head) pairs, rounded up to whole tiles of NT:
+#   q [tiles][head_dim][NT], p [NT][PAGE], alpha [NT], then peak, sum [pairs] and values [pairs][head_dim],
+# once for the
 #   span and once for all before it; and the pairs' positions, i64 [pairs].
 
 
 @device
 def _row_softmax(p, peak, total, alpha, last, window):
-    """Scores of one pair against a page -> weights, in place. Keys after `last`, or `window` before it, get none."""
+    """Scores of one pair against a page -> weights, in place. Keys after `last`, or `window` before it,
+    get none.
+    """
     keys = lane_numbers()
     low, high = load_f32(p), load_f32(p + 4 * LANES)
     far = splat(float32(_FAR))
@@ -202,7 +212,9 @@ def _merge(peak, total, values, peak2, total2, values2, pairs, head_dim):
         new = max(span, before)
         a, b = exp(splat(before - new)), exp(splat(span - new))
         put_f32(peak2 + 4 * r, new)
-        put_f32(total2 + 4 * r, get_f32(total2 + 4 * r) * first_lane(a) + get_f32(total + 4 * r) * first_lane(b))
+        put_f32(
+            total2 + 4 * r, get_f32(total2 + 4 * r) * first_lane(a) + get_f32(total + 4 * r) * first_lane(b)
+        )
         for i in range(head_dim // LANES):
             at = 4 * (r * head_dim + LANES * i)
             store_f32(values2 + at, fma(load_f32(values + at), b, load_f32(values2 + at) * a))
@@ -210,13 +222,19 @@ def _merge(peak, total, values, peak2, total2, values2, pairs, head_dim):
 
 @device
 def _load_queries(args, q, positions, nt, tiles, first_row, count, position, kv_head, group):
-    """Queries of the chunk's pairs, scaled and transposed by tiles; pairs that fill up the last tile repeat the last one."""
+    """Queries of the chunk's pairs, scaled and transposed by tiles; pairs that fill up the last tile
+    repeat the last one.
+    """
     head_dim, scale = get_i64(args + 8 * AT_HEAD_DIM), get_f32(args + 8 * AT_SCALE)
     for j in range(tiles * nt):
         pair = min(j, count * group - 1)
         row, head = pair // group, kv_head * group + pair % group
         put_i64(positions + 8 * j, position + row)
-        source = get_i64(args + 8 * AT_Q) + (first_row + row) * get_i64(args + 8 * AT_Q_STRIDE) + 4 * head * head_dim
+        source = (
+            get_i64(args + 8 * AT_Q)
+            + (first_row + row) * get_i64(args + 8 * AT_Q_STRIDE)
+            + 4 * head * head_dim
+        )
         target = q + 4 * (j // nt * nt * head_dim + j % nt)
         for d in range(head_dim):
             put_f32(target + 4 * nt * d, get_f32(source + 4 * d) * scale)
@@ -229,7 +247,12 @@ def _attend(c, args, header, chunk, worker, load, width):
     head_dim, window = get_i64(args + 8 * AT_HEAD_DIM), get_i64(args + 8 * AT_WINDOW)
     group, kv_head = heads // kv_heads, chunk % kv_heads
     item = get_i64(header + 8 * H_ITEM_TABLE) + 32 * (chunk // kv_heads)
-    first_row, count, position, table = get_i64(item), get_i64(item + 8), get_i64(item + 16), get_i64(item + 24)
+    first_row, count, position, table = (
+        get_i64(item),
+        get_i64(item + 8),
+        get_i64(item + 16),
+        get_i64(item + 24),
+    )
     nt = size(c)
     tiles = (count * group + nt - 1) // nt
     pairs = tiles * nt

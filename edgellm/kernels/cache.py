@@ -1,8 +1,10 @@
-"""Compiled kernels on disk: found, checked and loaded without Numba; what is missing is compiled in child processes.
+"""Compiled kernels on disk: found, checked and loaded without Numba; what is missing is compiled in child
+processes.
 
-A file holds one object: a checksum of 32 bytes, then the object code. Its folder is named by a hash of all that could
-change it: the sources of `simd` and `kernels`, the target, the CPU and its features, the versions of Numba and LLVM and
-Python. Whatever goes wrong with the cache (a file cut short or changed, a folder that cannot be written) costs time only.
+A file holds one object: a checksum of 32 bytes, then the object code. Its folder is named by a hash of all
+that could change it: the sources of `simd` and `kernels`, the target, the CPU and its features, the
+versions of Numba and LLVM and Python. Whatever goes wrong with the cache (a file cut short or changed, a
+folder that cannot be written) costs time only.
 """
 
 from __future__ import annotations
@@ -100,7 +102,9 @@ def _link(name: str, code: bytes) -> int:
     _engines.append(engine)
     address = engine.get_function_address("edgellm_" + name.replace(".", "_"))
     if not address:
-        raise EdgeLLMError(f"kernel {name} is not in its own object; remove {load_config().kernels} and try again")
+        raise EdgeLLMError(
+            f"kernel {name} is not in its own object; remove {load_config().kernels} and try again"
+        )
     return int(address)
 
 
@@ -131,7 +135,9 @@ def _compile(
         objects = {n: read_object(home / f"{n}.o") for n in names}
     failed = [n for n, code in objects.items() if code is None]
     if failed:
-        raise EdgeLLMError(f"kernel {failed[0]} could not be compiled for {target.name}; the compiler's words are above")
+        raise EdgeLLMError(
+            f"kernel {failed[0]} could not be compiled for {target.name}; the compiler's words are above"
+        )
     return {n: code for n, code in objects.items() if code is not None}
 
 

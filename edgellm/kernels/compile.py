@@ -1,4 +1,6 @@
-"""`python -m edgellm.kernels.compile FOLDER NAME...`: compile kernels into a cache folder, a printed line each."""
+"""`python -m edgellm.kernels.compile FOLDER NAME...`: compile kernels into a cache folder, a printed line
+each.
+"""
 
 from __future__ import annotations
 

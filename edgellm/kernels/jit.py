@@ -23,7 +23,19 @@ LARGEST_TILE = TARGET.token_tiles[0]
 WEIGHT_FLIP = TARGET.weight_flip
 ops.use(TARGET.name)
 
-__all__ = ["LARGEST_TILE", "WEIGHT_FLIP", "assembly", "compile_kernel", "compile_module", "device", "float32", "int32", "int64", "kernel", "symbol"]
+__all__ = [
+    "LARGEST_TILE",
+    "WEIGHT_FLIP",
+    "assembly",
+    "compile_kernel",
+    "compile_module",
+    "device",
+    "float32",
+    "int32",
+    "int64",
+    "kernel",
+    "symbol",
+]
 
 _SIGNATURE = (types.int64,) * 4
 _OPTIONS = {"error_model": "numpy", "boundscheck": False, "nogil": True, "no_cpython_wrapper": True}
@@ -65,7 +77,9 @@ class _Unoptimized(JITCodeLibrary):
 
 
 def _not_executable(library, descriptor, environment):
-    """Nothing compiled here is run here; but Numba tells its functions apart by this, so it is a new one each time."""
+    """Nothing compiled here is run here; but Numba tells its functions apart by this, so it is a new one
+    each time.
+    """
     return [].append
 
 

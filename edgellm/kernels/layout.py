@@ -7,7 +7,7 @@ BLOCK = 32  # columns of an activation block: two groups of 16
 PAGE = 32  # tokens of a KV page
 SPAN = 256  # positions after which attention's partial sums are merged
 
-# -- the step header: int64 words -----------------------------------------------------------------------------------
+# -- the step header: int64 words ------------------------------------------------------------------
 H_ONE = 0  # always 1: the size of ops that do not depend on the step
 H_TOKENS = 1  # T
 H_OUTPUTS = 2  # O
@@ -15,18 +15,22 @@ H_ITEMS = 3  # attention items: runs of consecutive rows of one sequence
 H_POSITIONS = 4  # address, i32 [T]
 H_ROW_PAGES = 5  # address, i32 [T]: the page that holds the row's key and value
 H_OUTPUT_ROWS = 6  # address, i32 [O]
-H_ITEM_TABLE = 7  # address, i64 [items, 4]: first row, rows, position of the first row, address of the page table i32
+H_ITEM_TABLE = (
+    7  # address, i64 [items, 4]: first row, rows, position of the first row, address of the page table i32
+)
 HEADER_WORDS = 8
 
-# -- an op of a plan: int64 words; chunks = MUL * ceil(header[SLOT] / DIV) --------------------------------------------
+# -- an op of a plan: int64 words; chunks = MUL * ceil(header[SLOT] / DIV) -------------------------
 OP_KERNEL, OP_ARGS, OP_SLOT, OP_DIV, OP_MUL = range(5)
 OP_WORDS = 8
 ONCE = 1 << 40  # DIV of an op that runs whole if there is anything to do
 
-# -- quantized activations ----------------------------------------------------------------------------------------------
-# Groups of 16 columns have a scale each: with 32, the noise of rounding is twice as large (KL divergence to f32 0.0045
-# against 0.0024 on a 135M model), and the products gain a tenth at most. Two groups, low and high, make a block of 32.
-# Tokens stand in tiles, as the kernels take them (token_tiles, largest first). A tile of NT tokens at token t0 holds
+# -- quantized activations
+# ---------------------------------------------------------------------------------------------- Groups of
+# 16 columns have a scale each: with 32, the noise of rounding is twice as large (KL divergence to f32
+# 0.0045 against 0.0024 on a 135M model), and the products gain a tenth at most. Two groups, low and high,
+# make a block of 32. Tokens stand in tiles, as the kernels take them (token_tiles, largest first). A tile
+# of NT tokens at token t0 holds
 #   codes at t0 * K:                        s8 [K/32][8 words][NT][4]
 #   aux at t0 * K/32 * AUX_WORDS * 4:       [K/32][AUX_WORDS][NT] words of 4 bytes, as follows
 AUX_SCALE_LOW = 0  # f32: scale of columns 0-15
@@ -42,14 +46,15 @@ def quantized_bytes(tokens: int, columns: int) -> int:
     return tokens * columns + tokens * (columns // BLOCK) * AUX_WORDS * 4
 
 
-# -- packed weights: bytes of a panel of 16 rows for one quant block -------------------------------------------------------
+# -- packed weights: bytes of a panel of 16 rows for one quant block -------------------------------
 PANEL_Q4_0 = 32 + 256  # 16 f16 scales, nibbles
 PANEL_Q4_1 = 64 + 256  # scales, minimums, nibbles
 PANEL_Q8_0 = 32 + 512  # scales, bytes
 PANEL_Q6_K = 256 + 32 + 8 * (256 + 128)  # 16 x 16 i8 scales, f16 scales, 8 x (low nibbles, two top bits)
 
-# -- argument blocks: int64 words; addresses unless said otherwise ----------------------------------------------------------
-# matmul.*: y[t, n] = sum_k x[t, k] w[n, k] (+ bias[n]) (+ residual[t, n])
+# -- argument blocks: int64 words; addresses unless said otherwise
+# ---------------------------------------------------------- matmul.*: y[t, n] = sum_k x[t, k] w[n, k] (+
+# bias[n]) (+ residual[t, n])
 (
     MM_WEIGHTS,
     MM_X,  # quantized codes, or f32 rows
@@ -127,11 +132,12 @@ def attention_scratch(pairs: int, head_dim: int) -> int:
     whole = -(-pairs // 8) * 8
     return 4 * (3 * whole * head_dim + 8 * (PAGE + 1) + 4 * whole) + 8 * whole
 
+
 # pack.*: rows of a GGUF tensor -> panels
 PK_SOURCE, PK_TARGET, PK_ROWS, PK_COLUMNS, PK_ROW_BYTES, PK_PANELS_PER_CHUNK = range(6)
 PK_WORDS = 6
 
-# -- the team's control block: int64 words, a cache line (8 words) apart --------------------------------------------------------
+# -- the team's control block: int64 words, a cache line (8 words) apart ---------------------------
 C_EPOCH, C_SLEEPERS, C_STOP, C_ABORT = 0, 8, 16, 24
 C_OPS, C_COUNT, C_HEADER, C_TICKETS = 32, 33, 34, 35  # the plan of the present epoch
 C_WORKERS = 36

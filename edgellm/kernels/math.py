@@ -1,4 +1,6 @@
-"""Functions that hardware lacks, as polynomials whose every operation is written out: the same bits everywhere."""
+"""Functions that hardware lacks, as polynomials whose every operation is written out: the same bits
+everywhere.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Matrix products y = x w^T. By far the most time of all is spent in the loops of this file.
 
-Weights stand in panels of 16 rows, packed so that memory is read strictly forward. One step of the inner loop takes 16 rows
-by 4 columns of a panel, and NT tokens:
+Weights stand in panels of 16 rows, packed so that memory is read strictly forward. One step of the inner
+loop takes 16 rows by 4 columns of a panel, and NT tokens:
 
                  4 columns (bytes)                        token 0 .. NT-1
               +----+----+----+----+                   +----+----+----+----+
@@ -10,9 +10,10 @@ by 4 columns of a panel, and NT tokens:
         ..    |    |    |    |    |        dot4                 |
       row 15  |    |    |    |    |  ------------>   i32 accumulator of 16 rows, one for each token
 
-Activations have a scale for each 16 columns, so a block of 32 has two i32 sums, both exact. Then, in this order and for tiles
-of every size, t = f32(low) * low_scale; t = fma(f32(high), high_scale, t); c = fma(t, w_scale, c). Blocks go in order
-along K. So an output's bits do not depend on NT, on the chunk it came in, or on the thread.
+Activations have a scale for each 16 columns, so a block of 32 has two i32 sums, both exact. Then, in this
+order and for tiles of every size, t = f32(low) * low_scale; t = fma(f32(high), high_scale, t); c = fma(t,
+w_scale, c). Blocks go in order along K. So an output's bits do not depend on NT, on the chunk it came in,
+or on the thread.
 
 A chunk is a run of panels for all tokens: tokens outside, panels inside, so that the panels stay in L2.
 """
@@ -71,7 +72,7 @@ from edgellm.simd.tiles import (
     zeros_like,
 )
 
-# -- one panel: the expression of a single output --------------------------------------------------------------------
+# -- one panel: the expression of a single output --------------------------------------------------
 
 
 @device
@@ -111,7 +112,9 @@ def _q4_1(c, w, x, aux, x_stride, columns):
 
 @device
 def _q8_0(c, w, x, aux, x_stride, columns):
-    """signed bytes, value d * code. Where dot4_signed wants them flipped, the start takes 128 * sum(x) back."""
+    """signed bytes, value d * code. Where dot4_signed wants them flipped, the start takes 128 * sum(x)
+    back.
+    """
     nt = size(c)
     for _ in range(columns // BLOCK):
         if WEIGHT_FLIP:
@@ -176,12 +179,14 @@ def _f32(c, w, x, aux, x_stride, columns):
     return c
 
 
-# -- a chunk: token tiles outside, panels inside ---------------------------------------------------------------------
+# -- a chunk: token tiles outside, panels inside ---------------------------------------------------
 
 
 @device
 def _tile(c, panel, panel_bytes, x_bytes, t, first, last, args):
-    """Tokens t to t + NT, panels `first` to `last`; the tile `c` gives NT. `x_bytes` is a token's share of X."""
+    """Tokens t to t + NT, panels `first` to `last`; the tile `c` gives NT. `x_bytes` is a token's share of
+    X.
+    """
     columns = get_i64(args + 8 * MM_COLUMNS)
     x_stride = get_i64(args + 8 * MM_X_STRIDE)
     y_stride = get_i64(args + 8 * MM_Y_STRIDE)

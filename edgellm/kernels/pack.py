@@ -88,9 +88,9 @@ def _code_q6_k(source, column):
 def _row_q6_k(source, target, row, columns):
     """Block of 256: ql[128], qh[64], 16 signed scales, f16 d.
 
-    In the panel: scales [16 groups][16 rows], d [16 rows], then for each 32 columns 4 vectors of nibbles (columns 0-15 low,
-    16-31 high) and 2 of top bits: bits 0-1 of vector u are columns 8u..8u+3, bits 2-3 are those plus 16, bits 4-5
-    columns 8u+4..8u+7, bits 6-7 those plus 16.
+    In the panel: scales [16 groups][16 rows], d [16 rows], then for each 32 columns 4 vectors of nibbles
+    (columns 0-15 low, 16-31 high) and 2 of top bits: bits 0-1 of vector u are columns 8u..8u+3, bits 2-3
+    are those plus 16, bits 4-5 columns 8u+4..8u+7, bits 6-7 those plus 16.
     """
     for _ in range(columns // 256):
         for g in range(16):

@@ -1,6 +1,7 @@
 """Row by row: norms, gated units, and the quantization of activations that matmul kernels read.
 
-A chunk is PW_CHUNK rows. Sums run over 16 lanes in order and are folded in one tree, so a row's bits are its own.
+A chunk is PW_CHUNK rows. Sums run over 16 lanes in order and are folded in one tree, so a row's bits are
+its own.
 """
 
 from __future__ import annotations
@@ -94,7 +95,9 @@ def _quantize_block(low, high, place, block):
 
 @device
 def _place(args, t, tokens, columns):
-    """Where token t's quantized row begins: codes, aux, its place n in the tile, the tile's size; and the zero point."""
+    """Where token t's quantized row begins: codes, aux, its place n in the tile, the tile's size; and the
+    zero point.
+    """
     first, nt = _tile_of(t, tokens)
     codes = get_i64(args + 8 * PW_CODES) + first * columns
     aux = get_i64(args + 8 * PW_AUX) + first * (columns // BLOCK) * AUX_WORDS * 4
@@ -160,7 +163,9 @@ def _silu(x):
 
 @kernel
 def glu_silu(args, header, chunk, worker):
-    """silu(x) * x2, to f32 rows, to quantized rows, or to both. Columns are a multiple of 16, of 32 if quantized."""
+    """silu(x) * x2, to f32 rows, to quantized rows, or to both. Columns are a multiple of 16, of 32 if
+    quantized.
+    """
     tokens = get_i64(header + 8 * get_i64(args + 8 * PW_SLOT))
     columns = get_i64(args + 8 * PW_COLUMNS)
     out, stride = get_i64(args + 8 * PW_Y), get_i64(args + 8 * PW_X_STRIDE)

@@ -1,12 +1,14 @@
 """The team: workers that walk a plan together, from outside Python.
 
-A plan is a list of ops; an op is so many chunks. Workers take chunks by a ticket, and nobody begins an op before the one
-before it is done. A ticket is one word, (epoch:40, chunks left:24), and so is the count of chunks done.
+A plan is a list of ops; an op is so many chunks. Workers take chunks by a ticket, and nobody begins an op
+before the one before it is done. A ticket is one word, (epoch:40, chunks left:24), and so is the count of
+chunks done.
 
-Why compare-and-swap: the first to come in a new epoch replaces the old word by (epoch, count - 1). A worker that slept
-through an epoch finds in every ticket either its own epoch with nothing left, or a later one: it can take nothing, and
-leaves. For that, the end of an epoch leaves every ticket at (epoch, 0), also those of ops without chunks and of steps that
-were given up. The epoch is odd while the plan's own words change, so a worker that reads them looks twice.
+Why compare-and-swap: the first to come in a new epoch replaces the old word by (epoch, count - 1). A
+worker that slept through an epoch finds in every ticket either its own epoch with nothing left, or a later
+one: it can take nothing, and leaves. For that, the end of an epoch leaves every ticket at (epoch, 0), also
+those of ops without chunks and of steps that were given up. The epoch is odd while the plan's own words
+change, so a worker that reads them looks twice.
 """
 
 from __future__ import annotations
@@ -194,7 +196,9 @@ def _give_up(control, epoch, first, ops, count_ops, header, tickets):
 
 @kernel
 def run(control, plan, unused, unused2):
-    """Worker 0: begin an epoch with the plan (four words: ops, how many, header, tickets); back when it is done."""
+    """Worker 0: begin an epoch with the plan (four words: ops, how many, header, tickets); back when it is
+    done.
+    """
     epoch = get_i64(control + 8 * C_EPOCH) + 2
     atomic_store(control + 8 * C_EPOCH, epoch - 1)
     fence()

@@ -1,8 +1,10 @@
 """Model families: a file each, about a page, from GGUF metadata to a graph in the words of the paper.
 
-How to add one: a file `<family>.py` here with a function `(meta, g) -> Graph` under `@architecture("name", ...)`,
-the names being those of `general.architecture`. `meta` gives the file's settings (its own prefix added),
-`g` is a `graph.Builder` over the file's tensors. It is found because it is here; there is no second place.
+How to add one: a file `<family>.py` here with a function `(meta, g) -> Graph` under
+`@architecture("name", ...)`, the names being those of `general.architecture`. `meta` gives the file's
+settings (its own prefix added), `g` is a `graph.Builder` over the file's tensors. It is found because it is
+here; there is no second place. The conformance tests run every case whose architecture they find.
+`common.py` reads settings that many families have, `blocks.py` has parts of layers that many share.
 """
 
 from __future__ import annotations
@@ -43,11 +45,12 @@ def architectures() -> dict[str, Build]:
 def build(file: GGUFFile) -> Graph:
     """The graph of a model file.
 
-    Raises UnsupportedError for an architecture that is not here, FormatError where file and architecture disagree.
+    Raises UnsupportedError for an unknown architecture, FormatError for a file that contradicts itself.
     """
     known = architectures()
     if file.architecture not in known:
         raise UnsupportedError(
-            f"{file.path}: architecture {file.architecture!r} is not supported; supported are {', '.join(sorted(known))}"
+            f"{file.path}: architecture {file.architecture!r} is not supported; "
+            f"supported are {', '.join(sorted(known))}"
         )
     return known[file.architecture](file.meta, Builder(file.tensors))

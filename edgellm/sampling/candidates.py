@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 F32 = NDArray[np.float32]
 Ids = NDArray[np.int64]
+_TILE = 64
 
 
 @dataclass(frozen=True)
@@ -22,19 +24,31 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def keep(self, which: NDArray[np.bool_] | slice) -> Candidates:
+    def keep(self, which: NDArray[np.bool_] | NDArray[np.int64] | slice) -> Candidates:
         """Only some, in the same order."""
         return Candidates(self.ids[which], self.logits[which], self.ordered)
 
     def probabilities(self) -> NDArray[np.float64]:
         """Softmax over these candidates, [n]."""
-        p = np.exp((self.logits - self.logits.max()).astype(np.float64))
+        p = weights(self.logits).astype(np.float64)
         return np.asarray(p / p.sum())
 
 
 def all_tokens(logits: F32) -> Candidates:
     """Every token of the vocabulary, logits [vocab]."""
-    return Candidates(np.arange(len(logits)), logits)
+    return Candidates(_all_ids(len(logits)), logits)
+
+
+@lru_cache(maxsize=4)
+def _all_ids(count: int) -> Ids:
+    ids = np.arange(count)
+    ids.flags.writeable = False
+    return ids
+
+
+def weights(logits: F32) -> F32:
+    """Softmax before its division, [n]: 1 for the best."""
+    return np.asarray(np.exp(logits - logits.max()))
 
 
 def best(c: Candidates, k: int) -> Candidates:
@@ -42,6 +56,7 @@ def best(c: Candidates, k: int) -> Candidates:
     if c.ordered:
         return c.keep(slice(0, k))
     if k < len(c):
+        c = c.keep(_places_above(c.logits, k))
         c = c.keep(_places_of_best(c.logits, k))
     order = np.argsort(-c.logits, kind="stable")  # the input is by id, so ties stay by id
     return Candidates(c.ids[order], c.logits[order], ordered=True)
@@ -52,8 +67,19 @@ def ordered(c: Candidates) -> Candidates:
     return best(c, len(c))
 
 
+def _places_above(logits: F32, k: int) -> NDArray[np.int64]:
+    """Places that hold the k largest and few others: the k-th best of the tiles' bests is a lower bound."""
+    tiles = len(logits) // _TILE
+    if tiles <= k:
+        return np.arange(len(logits))
+    peaks = logits[: tiles * _TILE].reshape(tiles, _TILE).max(axis=1)
+    return np.flatnonzero(logits >= np.partition(peaks, tiles - k)[tiles - k])
+
+
 def _places_of_best(logits: F32, k: int) -> NDArray[np.bool_]:
     """A mask [n] of the k largest; of equals at the border, those of the lowest ids."""
+    if k >= len(logits):
+        return np.ones(len(logits), bool)
     border = np.partition(logits, len(logits) - k)[len(logits) - k]
     mask: NDArray[np.bool_] = logits > border
     equal = np.flatnonzero(logits == border)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgellm.sampling.candidates import F32, all_tokens, best
+from edgellm.sampling.candidates import F32, all_tokens, best, weights
 
 
 def token_logprobs(logits: F32, token: int, top: int) -> tuple[float, tuple[tuple[int, float], ...]]:
     """Natural log probability of `token` under logits [vocab], and the `top` likeliest (id, logprob)."""
-    peak = float(logits.max())
-    total = peak + float(np.log(np.sum(np.exp((logits - np.float32(peak)).astype(np.float64)))))
+    total = float(logits.max()) + float(np.log(weights(logits).sum(dtype=np.float64)))
     head = best(all_tokens(logits), top) if top else None
     likeliest = zip(head.ids.tolist(), head.logits.tolist(), strict=True) if head else ()
     return float(logits[token]) - total, tuple((i, x - total) for i, x in likeliest)

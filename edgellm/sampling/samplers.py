@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edgellm.sampling.candidates import F32, Candidates, best, ordered
+from edgellm.sampling.candidates import F32, Candidates, best, ordered, weights
 from edgellm.sampling.params import SamplingParams
 
 _FIRST_GUESS = 256  # candidates that top-p sorts at first; nearly always enough
@@ -64,19 +64,15 @@ def typical(c: Candidates, p: float) -> Candidates:
 
 def top_p(c: Candidates, p: float) -> Candidates:
     """The fewest best that hold the mass p together, at least one."""
-    total = _mass(c)
+    peak, total = c.logits.max(), float(weights(c.logits).sum(dtype=np.float64))
     guess = len(c) if c.ordered else _FIRST_GUESS
     while True:
         head = best(c, guess)
-        mass = np.cumsum(np.exp(head.logits.astype(np.float64) - float(head.logits[0]))) / total
+        mass = np.cumsum(np.exp(head.logits - peak), dtype=np.float64) / total
         count = int(np.searchsorted(mass, p, side="left")) + 1
         if count <= len(head) or guess >= len(c):
             return head.keep(slice(0, count))
         guess *= 8
-
-
-def _mass(c: Candidates) -> float:
-    return float(np.sum(np.exp((c.logits - c.logits.max()).astype(np.float64))))
 
 
 def min_p(c: Candidates, p: float) -> Candidates:
@@ -102,7 +98,7 @@ def temperature(c: Candidates, t: float) -> Candidates:
 
 def choose(c: Candidates, draw: float) -> int:
     """The token id at `draw` in [0, 1) of the cumulated probabilities."""
-    mass = np.cumsum(np.exp((c.logits - c.logits.max()).astype(np.float64)))
+    mass = np.cumsum(weights(c.logits), dtype=np.float64)
     place = int(np.searchsorted(mass, draw * mass[-1], side="right"))
     return int(c.ids[min(place, len(c) - 1)])
 

@@ -66,7 +66,9 @@ class Answering:
     async def next(self, timeout: float | None = None) -> Numbered | None:
         """The next event; None after `timeout` seconds without one. A request's failure is raised."""
         try:
-            numbered = await asyncio.wait_for(self._events.get(), timeout)
+            # Not wait_for: before Python 3.12 it may lose a cancellation that comes together with an event.
+            async with asyncio.timeout(timeout):
+                numbered = await self._events.get()
         except TimeoutError:
             return None
         if isinstance(numbered.event, Finished | Failed):

@@ -79,7 +79,7 @@ def _loader(kind, result):
     return _unary(lambda b, address: load(b, address, kind), result, types.int64)
 
 
-# -- memory -------------------------------------------------------------------------------------------------------
+# -- memory ----------------------------------------------------------------------------------------
 
 load_f32 = _loader(F32_IR, F32)
 load_i32 = _loader(I32_IR, I32)
@@ -188,7 +188,7 @@ def scatter_words(typing, address, stride, value):
     return types.none(types.int64, types.int64, I32), emit
 
 
-# -- arithmetic -----------------------------------------------------------------------------------------------------
+# -- arithmetic ------------------------------------------------------------------------------------
 
 splat = _unary(lambda b, x: broadcast(b, x, F32_IR), F32, types.float32)
 splat_i32 = _unary(lambda b, x: broadcast(b, x, I32_IR), I32, types.int32)
@@ -286,7 +286,9 @@ def _fold(combine, kind, scalar):
         while width > 1:
             half = width // 2
             undefined = ir.Constant(x.type, ir.Undefined)
-            x = combine(b, shuffle(b, x, undefined, range(half)), shuffle(b, x, undefined, range(half, width)))
+            x = combine(
+                b, shuffle(b, x, undefined, range(half)), shuffle(b, x, undefined, range(half, width))
+            )
             width = half
         return b.extract_element(x, ir.Constant(_I32, 0))
 

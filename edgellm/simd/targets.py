@@ -14,8 +14,9 @@ from edgellm.errors import UsageError
 class Target:
     """An instruction set and how LLVM is told of it.
 
-    `needs` are LLVM's names of features that the CPU must have. `cpu` None means this very CPU, with all it has.
-    `token_tiles` are the sizes of matmul's register tiles, largest first: what fits into the registers.
+    `needs` are LLVM's names of features that the CPU must have. `cpu` None means this very CPU, with all
+    it has. `token_tiles` are the sizes of matmul's register tiles, largest first: what fits into the
+    registers.
     """
 
     name: str
@@ -32,7 +33,9 @@ _VNNI = _AVX2 | {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"}
 
 TARGETS = (
     Target("avx512-vnni", "x86_64", _VNNI, None, "", (8, 4, 2, 1), 0x80),
-    Target("avx2", "x86_64", _AVX2, "haswell", "+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt,+popcnt,+movbe", (4, 2, 1), 0),
+    Target(
+        "avx2", "x86_64", _AVX2, "haswell", "+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt,+popcnt,+movbe", (4, 2, 1), 0
+    ),
     Target("generic", "", frozenset(), "generic", "", (2, 1), 0),
 )
 

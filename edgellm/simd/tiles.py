@@ -91,7 +91,9 @@ dot4_signed = _dot("dot4_signed")  # the same for signed weights of the full ran
 @intrinsic
 def scaled(typing, tile, vector):
     """An i32 tile times one i32 vector."""
-    return tile(tile, I32), lambda context, b, signature, args: _each(b, args[0], lambda n, v: b.mul(v, args[1]))
+    return tile(tile, I32), lambda context, b, signature, args: _each(
+        b, args[0], lambda n, v: b.mul(v, args[1])
+    )
 
 
 @intrinsic
@@ -147,7 +149,9 @@ def times_splat(typing, acc, address):
 @intrinsic
 def add_vector(typing, acc, vector):
     """acc[n] + vector."""
-    return acc(acc, F32), lambda context, b, signature, args: _each(b, args[0], lambda n, v: b.fadd(v, args[1]))
+    return acc(acc, F32), lambda context, b, signature, args: _each(
+        b, args[0], lambda n, v: b.fadd(v, args[1])
+    )
 
 
 @intrinsic
@@ -186,4 +190,3 @@ def store_rows(typing, tile, address, stride):
         return context.get_dummy_value()
 
     return types.none(tile, types.int64, types.int64), emit
-

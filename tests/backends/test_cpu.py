@@ -1,4 +1,6 @@
-"""The CPU backend against the reference, and the promise: the same bits in any company, cut and thread count."""
+"""The CPU backend against the reference, and the promise: the same bits in any company, cut and thread
+count.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,12 @@ from edgellm.gguf import TensorType, open_gguf
 from edgellm.simd import targets
 
 CONFIG = BackendConfig(kv_type="f16", num_pages=64, max_tokens=128, max_outputs=128, threads=2)
-MIXED = {"attn_v": TensorType.Q6_K, "attn_k": TensorType.Q8_0, "ffn_down": TensorType.Q6_K, "token_embd": TensorType.Q8_0}
+MIXED = {
+    "attn_v": TensorType.Q6_K,
+    "attn_k": TensorType.Q8_0,
+    "ffn_down": TensorType.Q6_K,
+    "token_embd": TensorType.Q8_0,
+}
 PROMPT = np.random.default_rng(3).integers(0, VOCAB, 90).tolist()
 
 
@@ -140,10 +147,21 @@ def test_kernels_and_bits_on_every_target_of_this_machine(target):
     if load_config().target is not None:
         pytest.skip("already a process of one target")
     tests = Path(__file__).resolve().parents[1]
-    command = [sys.executable, "-m", "pytest", "-q", "-x", str(tests / "kernels"), str(Path(__file__)), "--deselect"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        str(tests / "kernels"),
+        str(Path(__file__)),
+        "--deselect",
+    ]
     command.append("tests/kernels/test_objects.py")
     if target == targets.choose():
         pytest.skip("the target of this process")
     environment = os.environ | {"EDGELLM_TARGET": target.name}
-    run = subprocess.run(command, env=environment, cwd=tests.parent, capture_output=True, text=True, timeout=600)
+    run = subprocess.run(
+        command, env=environment, cwd=tests.parent, capture_output=True, text=True, timeout=600
+    )
     assert run.returncode == 0, run.stdout[-3000:]

@@ -15,7 +15,9 @@ from edgellm.kernels.cache import load_kernels
 
 
 class Adder:
-    """A plan of `pointwise.gather` ops that each copy rows of the last op's output: any disorder shows in the result."""
+    """A plan of `pointwise.gather` ops that each copy rows of the last op's output: any disorder shows in
+    the result.
+    """
 
     def __init__(self, ops: int, rows: int) -> None:
         kernel = load_kernels(["pointwise.gather"])["pointwise.gather"]

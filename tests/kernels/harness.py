@@ -102,7 +102,9 @@ def matmul(
     residual: np.ndarray | None = None,
     panels_per_chunk: int = 3,
 ) -> np.ndarray:
-    """x [tokens, columns] through packed weights: f32 [tokens, rows]. Checks that nothing outside was written."""
+    """x [tokens, columns] through packed weights: f32 [tokens, rows]. Checks that nothing outside was
+    written.
+    """
     form, (tokens, columns) = FORMS[kind], x.shape
     panels = -(-rows // L.LANES)
     y = np.full((tokens + 1, panels * L.LANES), GUARD)

@@ -15,8 +15,16 @@ THETA = 10000.0
 class Layer:
     """One layer's pages and the two kernels over them."""
 
-    def __init__(self, heads: int, kv_heads: int, head_dim: int, kv_type: str, style: str = "norm", window: int = 0):
-        self.heads, self.kv_heads, self.head_dim, self.style, self.window = heads, kv_heads, head_dim, style, window
+    def __init__(
+        self, heads: int, kv_heads: int, head_dim: int, kv_type: str, style: str = "norm", window: int = 0
+    ):
+        self.heads, self.kv_heads, self.head_dim, self.style, self.window = (
+            heads,
+            kv_heads,
+            head_dim,
+            style,
+            window,
+        )
         self.kv_type = kv_type
         dtype = {"f16": np.float16, "f32": np.float32}[kv_type]
         rng = np.random.default_rng(0)
@@ -26,7 +34,9 @@ class Layer:
         self.table = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
 
     def step(self, q: np.ndarray, k: np.ndarray, v: np.ndarray, parts: list[tuple[int, int, np.ndarray]]):
-        """Rows of several sequences: parts are (rows, first position, page table). Attention, [rows, heads, head_dim]."""
+        """Rows of several sequences: parts are (rows, first position, page table). Attention, [rows,
+        heads, head_dim].
+        """
         q, k, v = q.copy(), k.copy(), v.copy()
         rows = len(q)
         positions = np.concatenate([np.arange(p, p + n, dtype=np.int32) for n, p, _ in parts])
@@ -34,9 +44,7 @@ class Layer:
         per_item = max(1, L.MAX_PAIRS // (self.heads // self.kv_heads))
         items, start = [], 0
         for n, p, table in parts:
-            items += [
-                (start + i, min(per_item, n - i), p + i, address(table)) for i in range(0, n, per_item)
-            ]
+            items += [(start + i, min(per_item, n - i), p + i, address(table)) for i in range(0, n, per_item)]
             start += n
         table = np.array(items, np.int64)
         words = header(rows)
@@ -53,7 +61,8 @@ class Layer:
         out = np.zeros_like(q)
         scratch = np.zeros(L.attention_scratch(max(L.MAX_PAIRS, self.heads), self.head_dim), np.uint8)
         args = {
-            L.AT_Q: address(q), L.AT_Q_STRIDE: q.strides[0], L.AT_OUT: address(out), L.AT_OUT_STRIDE: out.strides[0],
+            L.AT_Q: address(q), L.AT_Q_STRIDE: q.strides[0],
+            L.AT_OUT: address(out), L.AT_OUT_STRIDE: out.strides[0],
             L.AT_HEADS: self.heads, L.AT_KV_HEADS: self.kv_heads, L.AT_HEAD_DIM: self.head_dim,
             L.AT_POOL: address(self.pool), L.AT_WINDOW: self.window, L.AT_SCRATCH: address(scratch),
             L.AT_SCALE: int(np.float32(self.head_dim**-0.5).view(np.int32)),
@@ -64,7 +73,9 @@ class Layer:
 
 def draw(rows: int, heads: int, kv_heads: int, head_dim: int, seed: int):
     rng = np.random.default_rng(seed)
-    return tuple(rng.standard_normal((rows, h, head_dim)).astype(np.float32) for h in (heads, kv_heads, kv_heads))
+    return tuple(
+        rng.standard_normal((rows, h, head_dim)).astype(np.float32) for h in (heads, kv_heads, kv_heads)
+    )
 
 
 SHAPES = [(4, 4, 16), (9, 3, 64), (8, 1, 32), (6, 2, 128)]
@@ -113,7 +124,11 @@ def test_a_window_hides_what_is_behind_it():
     row, head = 85, 3
     turned = np.array([naive_rope(k[t, 1], t, THETA, "norm") for t in range(row + 1)])
     want = naive_attention(
-        naive_rope(q[row, head], row, THETA, "norm"), turned, v[: row + 1, 1], 32**-0.5, first=row - window + 1
+        naive_rope(q[row, head], row, THETA, "norm"),
+        turned,
+        v[: row + 1, 1],
+        32**-0.5,
+        first=row - window + 1,
     )
     assert np.abs(out[row, head] - want).max() < 2e-5
 
@@ -123,9 +138,7 @@ def test_sequences_in_one_step_do_not_see_each_other():
     lengths = (1, 40, 5, 64)
     tables = [np.arange(4 * i, 4 * i + 4, dtype=np.int32) for i in range(4)]
     q, k, v = draw(sum(lengths), *shape, seed=4)
-    together = Layer(*shape, "f16").step(
-        q, k, v, [(n, 0, t) for n, t in zip(lengths, tables, strict=True)]
-    )
+    together = Layer(*shape, "f16").step(q, k, v, [(n, 0, t) for n, t in zip(lengths, tables, strict=True)])
     start = 0
     for n, table in zip(lengths, tables, strict=True):
         rows = slice(start, start + n)

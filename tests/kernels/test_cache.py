@@ -98,4 +98,7 @@ def test_loading_from_the_cache_imports_no_numba(home):
     cache.load_kernels([KERNEL])
     environment = os.environ | {"EDGELLM_HOME": str(home)}
     check = LOAD + "; import sys; assert 'numba' not in sys.modules"
-    assert subprocess.run([sys.executable, "-c", check], env=environment, check=False, timeout=60).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", check], env=environment, check=False, timeout=60).returncode
+        == 0
+    )

@@ -19,7 +19,10 @@ LIBC = {
 }  # fmt: skip
 INSTRUCTIONS = {
     "avx512-vnni": {"matmul.q4_0": ["vpdpbusd", "zmm"], "attention.attend_f16": ["vfmadd", "vcvtph2ps"]},
-    "avx2": {"matmul.q4_0": ["vpmaddubsw", "vpmaddwd", "ymm"], "attention.attend_f16": ["vfmadd", "vcvtph2ps"]},
+    "avx2": {
+        "matmul.q4_0": ["vpmaddubsw", "vpmaddwd", "ymm"],
+        "attention.attend_f16": ["vfmadd", "vcvtph2ps"],
+    },
     "generic": {},
 }
 NAMES = ["matmul.q4_0", "attention.attend_f16", "pointwise.glu_silu", "team.run", "team.work", "pack.q6_k"]
@@ -39,7 +42,12 @@ print(json.dumps(result))
 def test_objects_call_only_libc_and_use_the_targets_instructions(target):
     environment = os.environ | cache.compiler_environment(target)
     run = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *NAMES], env=environment, capture_output=True, text=True, check=True, timeout=300
+        [sys.executable, "-c", PROGRAM, *NAMES],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
     )
     compiled = json.loads(run.stdout)
     for name, facts in compiled.items():

@@ -17,11 +17,15 @@ def decode(packed: np.ndarray, tokens: int, columns: int, tiles: tuple[int, ...]
     first = 0
     while first < tokens:
         nt = next(n for n in tiles if n <= tokens - first)
-        codes = packed[first * columns : (first + nt) * columns].view(np.int8).reshape(columns // 32, 8, nt, 4)
+        codes = (
+            packed[first * columns : (first + nt) * columns].view(np.int8).reshape(columns // 32, 8, nt, 4)
+        )
         at = first * (columns // 32) * L.AUX_WORDS
         aux = aux_words[at : at + nt * (columns // 32) * L.AUX_WORDS].reshape(columns // 32, L.AUX_WORDS, nt)
         for n in range(nt):
-            blocks = codes[:, :, n].reshape(columns // 32, 2, 16) * aux[:, L.AUX_SCALE_LOW : L.AUX_SUM, n, None]
+            blocks = (
+                codes[:, :, n].reshape(columns // 32, 2, 16) * aux[:, L.AUX_SCALE_LOW : L.AUX_SUM, n, None]
+            )
             out[first + n] = blocks.reshape(-1)
             assert np.allclose(aux[:, L.AUX_SUM, n], blocks.sum((1, 2)), rtol=1e-5, atol=1e-5)
         first += nt

@@ -160,3 +160,11 @@ def test_every_row_is_off_at_its_neutral_value_and_on_elsewhere(row):
 def test_the_order_is_llama_cpps():
     names = [row.name for row in samplers.TABLE]
     assert names == ["top_n_sigma", "top_k", "typical_p", "top_p", "min_p", "xtc", "temperature"]
+
+
+@pytest.mark.parametrize("size", [1, 63, 64, 65, 1000, 4096])
+@pytest.mark.parametrize("k", [1, 2, 40, 64])
+@pytest.mark.parametrize("levels", [2, 1000])
+def test_the_best_of_many_equal_the_naive_twin_with_and_without_ties(size, k, levels):
+    logits = np.random.default_rng(size).integers(0, levels, size).astype(np.float32)
+    assert best(all_tokens(logits), k).ids.tolist() == naive_top_k(logits.tolist(), k)

@@ -50,11 +50,15 @@ class Arena:
         ref.buffer.last = max(ref.buffer.last, op)
 
     def lay_out(self) -> int:
-        """Place every buffer, largest first, at the lowest offset where it overlaps no living neighbour; total bytes."""
+        """Place every buffer, largest first, at the lowest offset where it overlaps no living neighbour;
+        total bytes.
+        """
         placed: list[Buffer] = []
         total = 0
         for b in sorted(self._buffers, key=lambda b: (-b.size, b.first)):
-            rivals = sorted((o for o in placed if o.first <= b.last and b.first <= o.last), key=lambda o: o.offset)
+            rivals = sorted(
+                (o for o in placed if o.first <= b.last and b.first <= o.last), key=lambda o: o.offset
+            )
             offset = 0
             for rival in rivals:
                 if offset + b.size <= rival.offset:

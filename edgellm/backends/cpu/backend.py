@@ -1,4 +1,6 @@
-"""The CPU backend: load (lower, compile what is missing, pack), then for each step fill the header and run the plan."""
+"""The CPU backend: load (lower, compile what is missing, pack), then for each step fill the header and run
+the plan.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgellm import quants
-from edgellm.backends.base import PAGE_SIZE, Backend, BackendConfig, Batch, LoadProgress, WeightFile, positions_of
+from edgellm.backends.base import (
+    PAGE_SIZE,
+    Backend,
+    BackendConfig,
+    Batch,
+    LoadProgress,
+    WeightFile,
+    positions_of,
+)
 from edgellm.backends.cpu import team as teams
 from edgellm.backends.cpu.arena import Ref
 from edgellm.backends.cpu.lower import Argument, Lowering, PlannedOp
@@ -31,7 +41,9 @@ class CPUBackend(Backend):
             raise UnsupportedError("models with recurrent state have no kernels yet; try backend='reference'")
         threads = config.threads or default_threads()
         self._pools = [
-            np.zeros((config.num_pages, c.num_kv_heads, 2 * PAGE_SIZE * c.key_dim), _KV_DTYPES[config.kv_type])
+            np.zeros(
+                (config.num_pages, c.num_kv_heads, 2 * PAGE_SIZE * c.key_dim), _KV_DTYPES[config.kv_type]
+            )
             for c in graph.caches
         ]
         store = WeightStore(file)
@@ -53,7 +65,9 @@ class CPUBackend(Backend):
         assert program.tokens_in is not None
         assert program.logits is not None
         info = file.tensors[program.table.name]
-        self._table = file.data(program.table.name).reshape(info.shape[0], -1)  # rows stay mapped from the file
+        self._table = file.data(program.table.name).reshape(
+            info.shape[0], -1
+        )  # rows stay mapped from the file
         self._dequantize = quants.get(info.type).dequantize
         self._x = self._arena.array(program.tokens_in.ref, config.max_tokens, program.tokens_in.stride)
         self._logits = self._arena.array(program.logits.ref, config.max_outputs, program.logits.stride)
@@ -73,7 +87,7 @@ class CPUBackend(Backend):
             return self._arena.address(argument)
         return self._store.address(argument) if isinstance(argument, Packed) else argument
 
-    # -- a step ---------------------------------------------------------------------------------------------------------
+    # -- a step ------------------------------------------------------------------------------------
 
     def execute(self, batch: Batch) -> NDArray[np.float32]:
         tokens = np.asarray(batch.tokens)
@@ -111,7 +125,7 @@ class CPUBackend(Backend):
         header[L.H_POSITIONS : L.H_ITEM_TABLE + 1] = [a.ctypes.data for a in arrays]
         return [*arrays, *tables]
 
-    # -- pages and the rest ----------------------------------------------------------------------------------------
+    # -- pages and the rest ------------------------------------------------------------------------
 
     def copy_page(self, source: int, target: int) -> None:
         for pool in self._pools:

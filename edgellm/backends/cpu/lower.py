@@ -1,8 +1,8 @@
 """Nodes -> ops of the plan. One function a kind of node, registered by its class.
 
 A value has a `Place`: f32 rows in a buffer, at a stride; reshapes and slices are places in the same buffer.
-A matmul over quantized weights wants its input quantized: a producer that can write that form itself is told to
-(`wants`), else a `quantize` op is put between.
+A matmul over quantized weights wants its input quantized: a producer that can write that form itself is
+told to (`wants`), else a `quantize` op is put between.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from edgellm.errors import UnsupportedError
 from edgellm.graph import Graph, Node, O, T, Value, Weight, ops
 from edgellm.graph.passes import Project, RopeAttention, fuse_residual, fuse_rope, merge_projections, uses
 from edgellm.kernels import layout as L
+
+_LEAST_BYTES, _MOST_BYTES = 32 << 10, 256 << 10  # of a matmul's chunk; the most is what L2 keeps
 
 Argument = int | Ref | Packed
 _Lower = Callable[["Lowering", Node], None]
@@ -88,7 +90,13 @@ class Lowering:
     """Walks the fused nodes once and writes the program."""
 
     def __init__(
-        self, graph: Graph, file: WeightFile, store: WeightStore, config: BackendConfig, pools: list[int], threads: int
+        self,
+        graph: Graph,
+        file: WeightFile,
+        store: WeightStore,
+        config: BackendConfig,
+        pools: list[int],
+        threads: int,
     ) -> None:
         self.graph, self.file, self.store, self.config = graph, file, store, config
         self.pools, self.threads = pools, threads
@@ -118,7 +126,9 @@ class Lowering:
 
     def refuse(self, what: str) -> None:
         """Say that the model needs something that has no kernel."""
-        raise UnsupportedError(f"this model needs {what}, which the cpu backend lacks; try backend='reference'")
+        raise UnsupportedError(
+            f"this model needs {what}, which the cpu backend lacks; try backend='reference'"
+        )
 
     def _find_wanted(self) -> tuple[set[Value], dict[Value, set[int]]]:
         """Values that someone reads as f32, and the zero points for which someone reads a value quantized."""
@@ -139,12 +149,13 @@ class Lowering:
         assert weight is not None
         return form_of(self.file, weight)
 
-    # -- what lowering functions use -------------------------------------------------------------------------------
+    # -- what lowering functions use ---------------------------------------------------------------
 
     def wants(self, value: Value) -> tuple[bool, bool]:
         """Whether `value` is wanted as f32 rows, and whether as quantized rows.
 
-        Rows quantized for one zero point also serve weights without any; for two, f32 rows are quantized again.
+        Rows quantized for one zero point also serve weights without any; for two, f32 rows are quantized
+        again.
         """
         zeros = self._wanted[1].get(value, set())
         return value in self._wanted[0] or len(zeros - {0}) > 1, bool(zeros)
@@ -165,10 +176,14 @@ class Lowering:
         return place
 
     def make_quantized(self, value: Value, zero: int | None = None) -> Quantized:
-        """Room for a value's quantized rows, for weights of this zero point (if None: the one that is wanted)."""
+        """Room for a value's quantized rows, for weights of this zero point (if None: the one that is
+        wanted).
+        """
         _, rows = self.rows_of(value)
         if value.width % L.BLOCK:
-            self.refuse(f"rows of {value.width} columns in a quantized product (a multiple of {L.BLOCK} is needed)")
+            self.refuse(
+                f"rows of {value.width} columns in a quantized product (a multiple of {L.BLOCK} is needed)"
+            )
         ref = self.arena.buffer(L.quantized_bytes(rows, value.width), len(self.program.ops))
         made = Quantized(ref, ref + rows * value.width, max(self._wanted[1][value]) if zero is None else zero)
         self.quantized.setdefault(value, []).append(made)
@@ -237,7 +252,7 @@ class Lowering:
         return self._tables[key]
 
 
-# -- one function a kind of node -----------------------------------------------------------------------------------
+# -- one function a kind of node -------------------------------------------------------------------
 
 
 @_lowers(ops.Embed)
@@ -270,7 +285,11 @@ def _project(lw: Lowering, node: Node) -> None:
         lw.places[value] = Place(y.ref + 4 * start, y.stride, y.slot)
     per_chunk = _panels_per_chunk(packed.panels, packed.panel_bytes, lw.threads)
     args[L.MM_WEIGHTS], args[L.MM_Y], args[L.MM_Y_STRIDE] = packed, y.ref, y.stride
-    args[L.MM_COLUMNS], args[L.MM_PANELS], args[L.MM_PANELS_PER_CHUNK] = packed.columns, packed.panels, per_chunk
+    args[L.MM_COLUMNS], args[L.MM_PANELS], args[L.MM_PANELS_PER_CHUNK] = (
+        packed.columns,
+        packed.panels,
+        per_chunk,
+    )
     args[L.MM_BIAS] = int(packed.bias.ctypes.data) if packed.bias is not None else 0
     args[L.MM_SLOT] = y.slot
     lw.emit(f"matmul.{packed.form.name}", args, y.slot, L.ONCE, -(-packed.panels // per_chunk))
@@ -353,7 +372,12 @@ def _attention(lw: Lowering, node: Node) -> None:
     args: list[Argument] = [0] * L.RS_WORDS
     args[L.RS_Q], args[L.RS_K], args[L.RS_V] = q.ref, k.ref, v.ref
     args[L.RS_Q_STRIDE], args[L.RS_K_STRIDE], args[L.RS_V_STRIDE] = q.stride, k.stride, v.stride
-    args[L.RS_HEADS], args[L.RS_KV_HEADS], args[L.RS_HEAD_DIM], args[L.RS_POOL] = heads, kv_heads, head_dim, pool
+    args[L.RS_HEADS], args[L.RS_KV_HEADS], args[L.RS_HEAD_DIM], args[L.RS_POOL] = (
+        heads,
+        kv_heads,
+        head_dim,
+        pool,
+    )
     if rope is not None:
         table = lw.rope_table(rope, node.weights[1])
         args[L.RS_DIMS], args[L.RS_NEOX] = rope.dims, int(rope.style == "neox")
@@ -366,8 +390,18 @@ def _attention(lw: Lowering, node: Node) -> None:
     lw.program.group = max(lw.program.group, heads // kv_heads)
     scratch = -(-L.attention_scratch(pairs, head_dim) // 64) * 64
     args = [0] * L.AT_WORDS
-    args[L.AT_Q], args[L.AT_Q_STRIDE], args[L.AT_OUT], args[L.AT_OUT_STRIDE] = q.ref, q.stride, out.ref, out.stride
-    args[L.AT_HEADS], args[L.AT_KV_HEADS], args[L.AT_HEAD_DIM], args[L.AT_POOL] = heads, kv_heads, head_dim, pool
+    args[L.AT_Q], args[L.AT_Q_STRIDE], args[L.AT_OUT], args[L.AT_OUT_STRIDE] = (
+        q.ref,
+        q.stride,
+        out.ref,
+        out.stride,
+    )
+    args[L.AT_HEADS], args[L.AT_KV_HEADS], args[L.AT_HEAD_DIM], args[L.AT_POOL] = (
+        heads,
+        kv_heads,
+        head_dim,
+        pool,
+    )
     args[L.AT_SCALE], args[L.AT_WINDOW] = float_bits(attention.scale), attention.window
     args[L.AT_SCRATCH] = lw.arena.buffer(scratch * lw.threads, len(lw.program.ops))
     args[L.AT_SCRATCH_STRIDE] = scratch
@@ -385,10 +419,7 @@ def _check_attention(lw: Lowering, node: Node, op: ops.Attention) -> None:
         lw.refuse(f"heads of {head_dim} dimensions (a multiple of {L.LANES} is needed)")
 
 
-
-import os
 def _panels_per_chunk(panels: int, panel_bytes: int, threads: int) -> int:
     """Enough chunks that nobody waits long for the last one, but each worth the two words it takes to share it."""
-    least = -(-int(os.environ.get("LEAST","16")) * 1024 // panel_bytes)
-    most = max(1, (256 << 10) // panel_bytes)
-    return min(max(panels // (12 * threads), least), most, max(1, -(-panels // threads)))
+    least, most = -(-_LEAST_BYTES // panel_bytes), _MOST_BYTES // panel_bytes
+    return max(1, min(max(panels // (12 * threads), least), most, -(-panels // threads)))

@@ -1,6 +1,7 @@
 """The team's Python side: threads that live in one compiled loop, and the call that runs a plan.
 
-There is one team for each thread count in a process, whatever the number of models. `kernels/team.py` has the protocol.
+There is one team for each thread count in a process, whatever the number of models. `kernels/team.py` has
+the protocol.
 """
 
 from __future__ import annotations
@@ -76,7 +77,9 @@ class Team:
             self._run(self._control.ctypes.data, plan.words.ctypes.data, 0, 0)
 
     def _keep(self, plan: Plan) -> None:
-        """Hold on to plans that a worker which comes late may still look at: those of epochs it has not left."""
+        """Hold on to plans that a worker which comes late may still look at: those of epochs it has not
+        left.
+        """
         left = self._control[L.C_WORKER + L.WORKER_WORDS + L.W_LEFT :: L.WORKER_WORDS]
         oldest = int(left.min()) if len(left) else 1 << 62
         epoch = int(self._control[L.C_EPOCH]) + 2

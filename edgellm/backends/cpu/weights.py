@@ -45,14 +45,17 @@ def form_of(file: WeightFile, weight: Weight) -> Form:
     if kind not in FORMS:
         known = ", ".join(t.name for t in FORMS)
         raise UnsupportedError(
-            f"tensor {weight.name!r} is of type {kind.name}; the cpu backend has {known} (the reference backend has more)"
+            f"tensor {weight.name!r} is of type {kind.name}; the cpu backend has {known}; "
+            "try backend='reference'"
         )
     return FORMS[kind]
 
 
 @dataclass(frozen=True)
 class Packed:
-    """One or more tensors of equal form and columns, packed one below the other, each from a panel's beginning."""
+    """One or more tensors of equal form and columns, packed one below the other, each from a panel's
+    beginning.
+    """
 
     form: Form
     columns: int
@@ -86,7 +89,13 @@ class WeightStore:
         per_panel = columns // form.columns * form.panel_bytes
         for weight, _ in pairs:
             self._jobs.append(
-                (f"pack.{form.name}", weight.name, offset + rows // L.LANES * per_panel, weight.shape[0], columns)
+                (
+                    f"pack.{form.name}",
+                    weight.name,
+                    offset + rows // L.LANES * per_panel,
+                    weight.shape[0],
+                    columns,
+                )
             )
             starts.append(rows)
             rows += -(-weight.shape[0] // L.LANES) * L.LANES

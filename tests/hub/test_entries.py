@@ -8,7 +8,7 @@ import pytest
 
 from edgellm.config import DEFAULT_MODEL
 from edgellm.errors import FormatError
-from edgellm.hub.catalogue import catalogue, nearest, read_catalogue
+from edgellm.hub.entries import catalogue, nearest, read_catalogue
 from edgellm.hub.huggingface import HuggingFaceSource, quant_of
 from edgellm.hub.pypi import PyPISource
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edgellm.errors import DownloadError, ModelNotFoundError, UsageError
-from edgellm.hub.catalogue import catalogue, nearest
-from edgellm.hub.huggingface import HuggingFaceSource, choose_file
+from edgellm.hub.entries import catalogue, nearest
+from edgellm.hub.huggingface import RepositorySource
 from edgellm.hub.source import Expected, Progress, Source, silent
 from edgellm.hub.store import Removed, discard, find, incoming, place, target_of
 
@@ -89,7 +89,7 @@ def _known(name: str) -> tuple[str, Expected]:
 def _sources(name: str) -> tuple[Source, ...]:
     if name.startswith(_HUB):
         repo, _, quant = name.removeprefix(_HUB).partition(":")
-        return (HuggingFaceSource(repo, choose_file(repo, quant or None)),)
+        return (RepositorySource(repo, quant or None),)
     return catalogue()[name].sources
 
 
@@ -106,7 +106,7 @@ def _first(
         except DownloadError as error:
             reasons.append(f"{source.label}: {error}")
             shutil.rmtree(room, ignore_errors=True)
-    raise DownloadError(f"{name} could not be fetched. " + "; ".join(reasons) + ".")
+    raise DownloadError(f"{name} could not be fetched: " + "; ".join(reasons) + ".")
 
 
 def _is_path(name: str) -> bool:

@@ -1,0 +1,68 @@
+"""`edgellm bench`."""
+
+from __future__ import annotations
+
+import pytest
+from tiny import tiny_llama
+
+from edgellm import backends
+from edgellm.backends.reference import ReferenceBackend
+from edgellm.cli.bench import numbers
+from edgellm.errors import UsageError
+
+
+@pytest.fixture
+def model(tmp_path, monkeypatch):
+    """A tiny model on the reference backend, which has nothing to compile."""
+    monkeypatch.setattr(backends, "find", lambda name: ReferenceBackend)
+    return str(tiny_llama(tmp_path / "tiny.gguf"))
+
+
+def test_every_combination_is_measured(cli, model):
+    sizes = ["--prompt-tokens", "40", "--gen-tokens", "3", "--repeat", "2"]
+    results = cli("bench", model, *sizes, "--threads", "1,2", "--batch", "1,3", "--json").json
+    assert [(r["threads"], r["batch"], r["test"]) for r in results] == [
+        (t, b, test) for t in (1, 2) for b in (1, 3) for test in ("pp40", "tg3")
+    ]
+    for result in results:
+        assert len(result["samples"]) == 2
+        assert min(result["samples"]) <= result["tokens_per_second"] <= max(result["samples"])
+        assert result["gigabytes_per_second"] > 0
+
+
+def test_gigabytes_are_weights_times_steps(cli, model):
+    from edgellm import models
+    from edgellm.gguf import open_gguf
+
+    with open_gguf(model) as file:
+        weights = sum(file.tensors[w].nbytes for w in models.build(file).weights())
+    one = ["--prompt-tokens", "300", "--gen-tokens", "4", "--threads", "1", "--repeat", "1", "--json"]
+    prompt, generated = cli("bench", model, *one).json
+    # 300 tokens are two steps (256 and 44), 4 generated ones are four.
+    assert prompt["gigabytes_per_second"] == pytest.approx(weights * 2 * prompt["samples"][0] / 300 / 1e9)
+    assert generated["gigabytes_per_second"] == pytest.approx(weights * generated["samples"][0] / 1e9)
+
+
+def test_a_test_of_no_tokens_is_left_out(cli, model):
+    ended = cli(
+        "bench", model, "--prompt-tokens", "0", "--gen-tokens", "2", "--threads", "1", "--repeat", "1"
+    )
+    assert ended.code == 0
+    assert ended.out.startswith("tg2")
+    assert ended.out.count("\n") == 1
+
+
+def test_more_tokens_than_the_context_is_wrong_usage(cli, model):
+    ended = cli("bench", model, "--prompt-tokens", "5000")
+    assert ended.code == 2
+    assert "1024" in ended.err
+
+
+@pytest.mark.parametrize("text", ["", "0", "1,", "a", "-1", "1.5", "9999"])
+def test_numbers_that_are_none(text):
+    with pytest.raises(UsageError):
+        numbers(text, "batch")
+
+
+def test_numbers():
+    assert numbers("1, 8", "batch") == [1, 8]
