@@ -221,3 +221,115 @@ def naive_attention(q, keys, values, scale, first=0):
     for weight, value in zip(weights, values[first:], strict=True):
         out += weight / total * value.astype(np.float64)
     return out
+
+
+def naive_yarn(dims, theta, factor, context, position, factors=None, fast=32.0, slow=1.0):
+    """Angles of the pairs at a position, and the factor on what they turn. YaRN, sections 3.2 to 3.4."""
+    angles = []
+    low = max(0, math.floor(dims * math.log(context / (fast * 2 * math.pi)) / (2 * math.log(theta))))
+    high = min(dims - 1, math.ceil(dims * math.log(context / (slow * 2 * math.pi)) / (2 * math.log(theta))))
+    for i in range(dims // 2):
+        plain = position * theta ** (-2.0 * i / dims) / (1.0 if factors is None else float(factors[i]))
+        interpolated = min(1.0, max(0.0, (i - low) / max(high - low, 0.001)))
+        angles.append(plain / factor * interpolated + plain * (1.0 - interpolated))
+    return np.array(angles), 0.1 * math.log(factor) + 1.0
+
+
+# -- layers with a state, experts ------------------------------------------------------------------------------------
+
+
+def naive_short_conv(x, weight, bias):
+    """x [n, C], weight [C, W]: each channel is a sum over its own last W inputs, oldest first, zeros before the start."""
+    out = np.zeros(x.shape)
+    width = weight.shape[1]
+    for t in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            total = float(bias[c])
+            for w in range(width):
+                source = t - (width - 1) + w
+                if source >= 0:
+                    total += float(weight[c, w]) * float(x[source, c])
+            out[t, c] = total
+    return out
+
+
+def naive_delta_rule(q, k, v, decay, beta, scale):
+    """One head: q and k [n, Dk], v [n, Dv], decay and beta [n]; the memory answers keys with values."""
+    memory = np.zeros((k.shape[1], v.shape[1]))
+    out = []
+    for t in range(len(q)):
+        memory *= math.exp(decay[t])
+        answer = memory.T @ k[t]
+        memory += beta[t] * np.outer(k[t], v[t] - answer)
+        out.append(memory.T @ q[t] * scale)
+    return np.array(out)
+
+
+def naive_state_space(x, dt, b, c, a, d):
+    """One head: x [n, P], dt [n], b and c [n, N], a and d numbers."""
+    state = np.zeros((x.shape[1], b.shape[1]))
+    out = []
+    for t in range(len(x)):
+        state = math.exp(dt[t] * a) * state + dt[t] * np.outer(x[t], b[t])
+        out.append(state @ c[t] + d * x[t])
+    return np.array(out)
+
+
+def naive_route(scores, k, gating, normalize, scale, bias=None, groups=1, groups_used=1):
+    """One token: ids and weights of its experts."""
+    odds = [math.exp(s - max(scores)) for s in scores]
+    p = [1 / (1 + math.exp(-s)) for s in scores] if gating == "sigmoid" else [o / sum(odds) for o in odds]
+    p = list(scores) if gating == "softmax_weight" else p
+    merit = [p[i] + (bias[i] if bias is not None else 0.0) for i in range(len(p))]
+    size = len(p) // groups
+    best_of = [sum(sorted(merit[g * size : (g + 1) * size])[-2:]) for g in range(groups)]
+    allowed = sorted(range(groups), key=lambda g: -best_of[g])[:groups_used]
+    ids = sorted((i for i in range(len(p)) if i // size in allowed), key=lambda i: (-merit[i], i))[:k]
+    weights = [p[i] for i in ids]
+    weights = naive_softmax(weights) if gating == "softmax_weight" else weights
+    if normalize:
+        weights = [w / sum(weights) for w in weights]
+    return ids, [w * scale for w in weights]
+
+
+# -- a whole encoder --------------------------------------------------------------------------------------------------
+
+
+def naive_layer_norm(x, weight, bias, eps=1e-12):
+    mean = sum(x) / len(x)
+    spread = sum((v - mean) ** 2 for v in x) / len(x)
+    return np.array([(v - mean) / math.sqrt(spread + eps) for v in x]) * weight + bias
+
+
+def naive_bert(tensors, tokens, heads, layers, pooling):
+    """The vector of one text: every token looks at all the others, norms come after each part."""
+    w = {name: np.asarray(value, np.float64) for name, value in tensors.items()}
+    size = w["token_embd.weight"].shape[1] // heads
+
+    def dense(x, name):
+        return w[name + ".weight"] @ x + w[name + ".bias"]
+
+    def norm(x, name):
+        return naive_layer_norm(x, w[name + ".weight"], w[name + ".bias"])
+
+    rows = []
+    for position, token in enumerate(tokens):
+        row = w["token_embd.weight"][token] + w["position_embd.weight"][position]
+        row = row + w["token_types.weight"][0] if "token_types.weight" in w else row
+        rows.append(norm(row, "token_embd_norm"))
+    for i in range(layers):
+        q, k, v = (np.array([dense(x, f"blk.{i}.attn_{part}") for x in rows]) for part in "qkv")
+        after = []
+        for t, x in enumerate(rows):
+            seen = np.concatenate(
+                [
+                    naive_attention(q[t, cut], k[:, cut], v[:, cut], size**-0.5)
+                    for cut in (slice(h * size, (h + 1) * size) for h in range(heads))
+                ]
+            )
+            x = norm(x + dense(seen, f"blk.{i}.attn_output"), f"blk.{i}.attn_output_norm")
+            inner = dense(x, f"blk.{i}.ffn_up")
+            inner = np.array([0.5 * u * (1 + math.erf(u / math.sqrt(2))) for u in inner])
+            after.append(norm(x + dense(inner, f"blk.{i}.ffn_down"), f"blk.{i}.layer_output_norm"))
+        rows = after
+    return {"mean": sum(rows) / len(rows), "first": rows[0], "last": rows[-1]}[pooling]
