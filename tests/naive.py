@@ -184,7 +184,7 @@ def scored_pieces(text: str, scores: dict[str, float]) -> list[str]:
 
 
 def quantize_activations(x):
-    """int8 with a scale for each 16 columns (max |x| / 127, to nearest even), as the values they stand for."""
+    """int8 for each 16 columns (rounded at max |x| / 127, then the scale fitted), as the values they stand for."""
     out = np.zeros(x.shape, np.float64)
     for t in range(x.shape[0]):
         for start in range(0, x.shape[1], 16):
@@ -193,9 +193,10 @@ def quantize_activations(x):
             if peak == 0:
                 continue
             inverse = np.float32(127.0) / peak
-            scale = peak / np.float32(127.0)
-            for i, value in enumerate(group):
-                out[t, start + i] = float(np.rint(np.float32(value * inverse))) * float(scale)
+            codes = [float(np.rint(np.float32(value * inverse))) for value in group]
+            # The scale that fits these codes best: least squares.
+            scale = sum(float(v) * c for v, c in zip(group, codes, strict=True)) / sum(c * c for c in codes)
+            out[t, start : start + 16] = [c * scale for c in codes]
     return out
 
 

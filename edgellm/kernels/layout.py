@@ -33,6 +33,8 @@ ONCE = 1 << 40  # DIV of an op that runs whole if there is anything to do
 # of NT tokens at token t0 holds
 #   codes at t0 * K:                        s8 [K/32][8 words][NT][4]
 #   aux at t0 * K/32 * AUX_WORDS * 4:       [K/32][AUX_WORDS][NT] words of 4 bytes, as follows
+# A token may have two rows, one after the other: its values, and what rounding left of them. Their products are added, so
+# that the token is known to 15 bits; where little noise decides much (keys, queries, logits), that is worth it.
 AUX_SCALE_LOW = 0  # f32: scale of columns 0-15
 AUX_SCALE_HIGH = 1  # f32: scale of columns 16-31
 AUX_SUM = 2  # f32: the sum of the 32 values as quantized, for minimums
@@ -68,8 +70,9 @@ PANEL_Q6_K = 256 + 32 + 8 * (256 + 128)  # 16 x 16 i8 scales, f16 scales, 8 x (l
     MM_X_STRIDE,  # number: bytes from token to token (f32 kernels only)
     MM_Y_STRIDE,  # number: bytes from token to token
     MM_SLOT,  # number: header word that holds the token count
-) = range(12)
-MM_WORDS = 12
+    MM_PLANES,  # number: quantized rows of a token, 1 or 2
+) = range(13)
+MM_WORDS = 13
 
 # pointwise.rms_norm, pointwise.quantize, pointwise.glu_*: rows in, f32 rows and/or quantized rows out
 (
@@ -85,9 +88,10 @@ MM_WORDS = 12
     PW_SLOT,  # number: header word that holds the row count
     PW_EPS,  # number: the bits of an f32
     PW_ZERO,  # number: the zero point of the weights that will read the codes
+    PW_PLANES,  # number: quantized rows of a token, 1 or 2
     PW_ROWS,  # number: header word that holds a row index (i32), or H_ONE: rows as they come
-) = range(13)
-PW_WORDS = 13
+) = range(14)
+PW_WORDS = 14
 PW_CHUNK = 8  # rows a chunk; the largest token tile
 
 # attention.rope_store: turn q and k in place, put k and v into their pages

@@ -34,6 +34,7 @@ from edgellm.kernels.layout import (
     MM_COLUMNS,
     MM_PANELS,
     MM_PANELS_PER_CHUNK,
+    MM_PLANES,
     MM_RESIDUAL,
     MM_SLOT,
     MM_WEIGHTS,
@@ -62,6 +63,7 @@ from edgellm.simd.tiles import (
     dot4,
     dot4_signed,
     fma_splat,
+    pair_sums,
     scale_fma,
     scaled,
     size,
@@ -183,48 +185,58 @@ def _f32(c, w, x, aux, x_stride, columns):
 
 
 @device
-def _tile(c, panel, panel_bytes, x_bytes, t, first, last, args):
-    """Tokens t to t + NT, panels `first` to `last`; the tile `c` gives NT. `x_bytes` is a token's share of
-    X.
-    """
-    columns = get_i64(args + 8 * MM_COLUMNS)
+def _finish(out, y, at, y_stride, bias, residual):
+    """Bias and residual, then to memory: panel rows at byte `at` of each token's row."""
+    if bias != 0:
+        out = add_vector(out, load_f32(bias + at))
+    if residual != 0:
+        out = add_rows(out, residual + at, y_stride)
+    store_rows(out, y + at, y_stride)
+
+
+@device
+def _tile(c, panel, panel_bytes, x_bytes, row, first, last, args):
+    """Rows `row` to `row` + NT, panels `first` to `last`; the tile `c` gives NT. `x_bytes` is a row's share of X."""
+    columns, planes = get_i64(args + 8 * MM_COLUMNS), get_i64(args + 8 * MM_PLANES)
     x_stride = get_i64(args + 8 * MM_X_STRIDE)
     y_stride = get_i64(args + 8 * MM_Y_STRIDE)
-    x = get_i64(args + 8 * MM_X) + t * x_bytes
-    aux = get_i64(args + 8 * MM_AUX) + t * (columns // BLOCK) * AUX_WORDS * 4
+    x = get_i64(args + 8 * MM_X) + row * x_bytes
+    aux = get_i64(args + 8 * MM_AUX) + row * (columns // BLOCK) * AUX_WORDS * 4
     w = get_i64(args + 8 * MM_WEIGHTS) + first * panel_bytes
-    y = get_i64(args + 8 * MM_Y) + t * y_stride
+    offset = row // planes * y_stride
+    y = get_i64(args + 8 * MM_Y) + offset
     bias = get_i64(args + 8 * MM_BIAS)
     residual = get_i64(args + 8 * MM_RESIDUAL)
+    if residual != 0:
+        residual += offset
     for p in range(first, last):
         out = panel(zeros_like(c), w, x, aux, x_stride, columns)
-        if bias != 0:
-            out = add_vector(out, load_f32(bias + p * LANES * 4))
-        if residual != 0:
-            out = add_rows(out, residual + t * y_stride + p * LANES * 4, y_stride)
-        store_rows(out, y + p * LANES * 4, y_stride)
+        if planes == 2:
+            _finish(pair_sums(out), y, p * LANES * 4, y_stride, bias, residual)
+        else:
+            _finish(out, y, p * LANES * 4, y_stride, bias, residual)
         w += panel_bytes
 
 
 @device
 def _matmul(args, header, chunk, panel, panel_bytes, x_bytes):
-    tokens = get_i64(header + 8 * get_i64(args + 8 * MM_SLOT))
+    rows = get_i64(header + 8 * get_i64(args + 8 * MM_SLOT)) * get_i64(args + 8 * MM_PLANES)
     first = chunk * get_i64(args + 8 * MM_PANELS_PER_CHUNK)
     last = min(first + get_i64(args + 8 * MM_PANELS_PER_CHUNK), get_i64(args + 8 * MM_PANELS))
-    t = 0
+    row = 0
     if LARGEST_TILE >= 8:
-        while tokens - t >= 8:
-            _tile(zeros(8), panel, panel_bytes, x_bytes, t, first, last, args)
-            t += 8
+        while rows - row >= 8:
+            _tile(zeros(8), panel, panel_bytes, x_bytes, row, first, last, args)
+            row += 8
     if LARGEST_TILE >= 4:
-        while tokens - t >= 4:
-            _tile(zeros(4), panel, panel_bytes, x_bytes, t, first, last, args)
-            t += 4
-    while tokens - t >= 2:
-        _tile(zeros(2), panel, panel_bytes, x_bytes, t, first, last, args)
-        t += 2
-    if t < tokens:
-        _tile(zeros(1), panel, panel_bytes, x_bytes, t, first, last, args)
+        while rows - row >= 4:
+            _tile(zeros(4), panel, panel_bytes, x_bytes, row, first, last, args)
+            row += 4
+    while rows - row >= 2:
+        _tile(zeros(2), panel, panel_bytes, x_bytes, row, first, last, args)
+        row += 2
+    if row < rows:
+        _tile(zeros(1), panel, panel_bytes, x_bytes, row, first, last, args)
 
 
 @kernel

@@ -22,6 +22,7 @@ from edgellm.kernels.layout import (
     PW_CODES,
     PW_COLUMNS,
     PW_EPS,
+    PW_PLANES,
     PW_ROWS,
     PW_SLOT,
     PW_WEIGHT,
@@ -68,12 +69,12 @@ def _tile_of(t, tokens):
 
 @device
 def _quantize_group(x, codes, scale_at, start_at, stride, zero):
-    """16 values to int8, to nearest even at max |x| / 127; their sum as quantized.
+    """16 values to int8, to nearest even at max |x| / 127; their sum as quantized, and what rounding left.
 
     The scale is then fitted to the codes by least squares, which takes a sixteenth off the squared error.
     """
     peak = max_f32(absolute(x))
-    inverse = float32(127.0) / peak if peak > float32(0.0) else float32(0.0)
+    inverse = float32(127.0) / peak if peak > float32(1e-30) else float32(0.0)
     q = round_to_i32(x * splat(inverse))
     scatter_words(codes, stride, q)
     whole = to_f32(q)
@@ -82,32 +83,37 @@ def _quantize_group(x, codes, scale_at, start_at, stride, zero):
     total = sum_i32(q)
     put_f32(scale_at, scale)
     put_i32(start_at, int32(-zero * int64(total)))
-    return scale * float32(total)
+    return scale * float32(total), fma(whole, splat(-scale), x)
 
 
 @device
 def _quantize_block(low, high, place, block):
-    """32 values of block `block`, into the row that `place` says."""
-    codes, aux, n, nt, zero = place
+    """32 values of block `block`, into the row (or two) that `place` says."""
+    codes, aux, n, nt, zero, planes = place
     codes += block * BLOCK * nt + 4 * n
     aux += block * AUX_WORDS * 4 * nt + 4 * n
     step = 4 * nt
-    total = _quantize_group(low, codes, aux + AUX_SCALE_LOW * step, aux + AUX_START_LOW * step, step, zero)
-    total += _quantize_group(
-        high, codes + 4 * step, aux + AUX_SCALE_HIGH * step, aux + AUX_START_HIGH * step, step, zero
-    )
-    put_f32(aux + AUX_SUM * step, total)
+    for _ in range(planes):
+        low_sum, low = _quantize_group(
+            low, codes, aux + AUX_SCALE_LOW * step, aux + AUX_START_LOW * step, step, zero
+        )
+        high_sum, high = _quantize_group(
+            high, codes + 4 * step, aux + AUX_SCALE_HIGH * step, aux + AUX_START_HIGH * step, step, zero
+        )
+        put_f32(aux + AUX_SUM * step, low_sum + high_sum)
+        codes += 4
+        aux += 4
 
 
 @device
 def _place(args, t, tokens, columns):
-    """Where token t's quantized row begins: codes, aux, its place n in the tile, the tile's size; and the
-    zero point.
-    """
-    first, nt = _tile_of(t, tokens)
+    """Where token t's quantized rows begin (codes, aux, number in the tile, the tile's size); zero point; planes."""
+    planes = get_i64(args + 8 * PW_PLANES)
+    row = t * planes
+    first, nt = _tile_of(row, tokens * planes)
     codes = get_i64(args + 8 * PW_CODES) + first * columns
     aux = get_i64(args + 8 * PW_AUX) + first * (columns // BLOCK) * AUX_WORDS * 4
-    return codes, aux, t - first, nt, get_i64(args + 8 * PW_ZERO)
+    return codes, aux, row - first, nt, get_i64(args + 8 * PW_ZERO), planes
 
 
 @kernel

@@ -181,6 +181,23 @@ def load_rows(typing, like, address, stride):
 
 
 @intrinsic
+def pair_sums(typing, tile):
+    """Vectors 0 + 1, 2 + 3, ...; a tile of one vector stays as it is."""
+    if tile.count == 1:
+        return tile(tile), lambda context, b, signature, args: args[0]
+    result = Tile(tile.vector, tile.count // 2)
+
+    def emit(context, b, signature, args):
+        out = ir.Constant(result.ir, ir.Undefined)
+        for n in range(result.count):
+            pair = (b.extract_value(args[0], 2 * n + i) for i in range(2))
+            out = b.insert_value(out, b.fadd(*pair), n)
+        return out
+
+    return result(tile), emit
+
+
+@intrinsic
 def store_rows(typing, tile, address, stride):
     """Vector n to address + n * stride."""
 

@@ -18,7 +18,7 @@ GUARD = np.float32(-12345.0)
 
 def call(name: str, args: dict[int, int], header: np.ndarray, chunks: int) -> None:
     """Run all chunks of a kernel, the last one first: their order must not matter."""
-    block = np.zeros(16, np.int64)
+    block = np.zeros(24, np.int64)
     for index, value in args.items():
         block[index] = value
     function = _FUNCTION(load_kernels([name])[name])
@@ -44,18 +44,19 @@ def chunks_of(rows: int) -> int:
     return -(-rows // L.PW_CHUNK)
 
 
-def quantize(x: np.ndarray, zero: int) -> np.ndarray:
+def quantize(x: np.ndarray, zero: int, planes: int = 1) -> np.ndarray:
     """Activations [tokens, columns] as the kernel writes them: codes, then aux."""
     tokens, columns = x.shape
-    out = np.zeros(L.quantized_bytes(tokens, columns), np.uint8)
+    out = np.zeros(L.quantized_bytes(tokens * planes, columns), np.uint8)
     args = {
         L.PW_X: address(x),
         L.PW_X_STRIDE: x.strides[0],
         L.PW_COLUMNS: columns,
         L.PW_CODES: address(out),
-        L.PW_AUX: address(out, tokens * columns),
+        L.PW_AUX: address(out, tokens * planes * columns),
         L.PW_SLOT: L.H_TOKENS,
         L.PW_ZERO: zero,
+        L.PW_PLANES: planes,
     }
     call("pointwise.quantize", args, header(tokens), chunks_of(tokens))
     return out
@@ -101,6 +102,7 @@ def matmul(
     bias: np.ndarray | None = None,
     residual: np.ndarray | None = None,
     panels_per_chunk: int = 3,
+    planes: int = 1,
 ) -> np.ndarray:
     """x [tokens, columns] through packed weights: f32 [tokens, rows]. Checks that nothing outside was
     written.
@@ -120,11 +122,13 @@ def matmul(
         L.MM_PANELS: panels,
         L.MM_PANELS_PER_CHUNK: panels_per_chunk,
         L.MM_SLOT: L.H_TOKENS,
+        L.MM_PLANES: planes,
     }
     if form.quantized:
-        q = quantize(x, form.zero)
-        args |= {L.MM_X: address(q), L.MM_AUX: address(q, tokens * columns)}
+        q = quantize(x, form.zero, planes)
+        args |= {L.MM_X: address(q), L.MM_AUX: address(q, tokens * planes * columns)}
     else:
+        args[L.MM_PLANES] = 1
         args |= {L.MM_X: address(x), L.MM_X_STRIDE: x.strides[0]}
     call(f"matmul.{form.name}", args, header(tokens), -(-panels // panels_per_chunk))
     assert (y[tokens] == GUARD).all()

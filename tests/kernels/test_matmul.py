@@ -72,6 +72,21 @@ def test_a_row_has_the_same_bits_in_any_company(kind, tokens):
     assert together.tobytes() == alone.tobytes()
 
 
+@pytest.mark.parametrize("kind", [k for k in KINDS if FORMS[k].quantized], ids=lambda k: k.name)
+@pytest.mark.parametrize("tokens", [1, 2, 3, 7])
+def test_two_planes_make_the_activations_almost_exact(kind, tokens):
+    columns, rows = columns_of(kind, 2), 32
+    raw, values = random_weight(kind, rows, columns, seed=tokens)
+    packed = pack(kind, raw, columns)
+    x = np.random.default_rng(tokens).standard_normal((tokens, columns)).astype(np.float32)
+    y = matmul(kind, packed, rows, x, planes=2)
+    want = x.astype(np.float64) @ values.astype(np.float64).T
+    magnitude = np.abs(x) @ np.abs(values.T)
+    assert (np.abs(y - want) <= 2.0**-14 * magnitude).all()
+    alone = np.concatenate([matmul(kind, packed, rows, x[i : i + 1].copy(), planes=2) for i in range(tokens)])
+    assert y.tobytes() == alone.tobytes()
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.name)
 def test_chunks_of_any_size_give_the_same_bits(kind):
     columns, rows = columns_of(kind, 2), 112
