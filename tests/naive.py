@@ -236,11 +236,11 @@ def naive_yarn(dims, theta, factor, context, position, factors=None, fast=32.0, 
     return np.array(angles), 0.1 * math.log(factor) + 1.0
 
 
-# -- layers with a state, experts ------------------------------------------------------------------------------------
+# -- layers with a state, experts ----------------------------------------------------------------------------
 
 
 def naive_short_conv(x, weight, bias):
-    """x [n, C], weight [C, W]: each channel is a sum over its own last W inputs, oldest first, zeros before the start."""
+    """x [n, C], weight [C, W]: each channel is a sum over its own last W inputs, the oldest first."""
     out = np.zeros(x.shape)
     width = weight.shape[1]
     for t in range(x.shape[0]):
@@ -293,7 +293,7 @@ def naive_route(scores, k, gating, normalize, scale, bias=None, groups=1, groups
     return ids, [w * scale for w in weights]
 
 
-# -- a whole encoder --------------------------------------------------------------------------------------------------
+# -- a whole encoder -----------------------------------------------------------------------------------------
 
 
 def naive_layer_norm(x, weight, bias, eps=1e-12):

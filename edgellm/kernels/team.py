@@ -60,7 +60,8 @@ _SHIFT = 24
 _LOW = (1 << _SHIFT) - 1
 _SPINS = 20_000  # looks at the epoch before a worker goes to sleep: about half a millisecond
 _LOOKS = 2000  # looks at a done count between two looks at the clock
-_STALL_NS = 300_000  # a worker that holds up the others this long ...
+_STALL_NS = 300_000  # a worker that holds up the others this long, and four times as long as our longest chunk took, ...
+_STALL_CHUNKS = 4
 _BENCH_NS = 50_000_000  # ... takes no chunks for this long
 
 
@@ -119,8 +120,11 @@ def _bench_holders(control, now):
 
 
 @device
-def _await(control, done, epoch, count, number):
-    """Wait until `count` chunks are done: True; False if the epoch ended meanwhile."""
+def _await(control, done, epoch, count, number, patience):
+    """Wait until `count` chunks are done: True; False if the epoch ended meanwhile.
+
+    Worker 0 benches those who keep it waiting for more than `patience` ns.
+    """
     looks = 0
     since = 0
     while True:
@@ -135,7 +139,7 @@ def _await(control, done, epoch, count, number):
             now = _clock(control, number)
             if since == 0:
                 since = now
-            elif now - since > _STALL_NS:
+            elif now - since > patience:
                 _bench_holders(control, now)
                 since = now
 
@@ -156,6 +160,7 @@ def _benched(control, number):
 def _walk(control, epoch, number, ops, count_ops, header, tickets):
     """All ops of the plan, in order; how many were walked."""
     holds = _worker(control, number) + 8 * W_HOLDS
+    patience = _STALL_NS
     for i in range(count_ops):
         op, ticket = ops + 8 * OP_WORDS * i, tickets + 8 * TICKET_WORDS * i
         count = _chunks(op, header)
@@ -166,14 +171,17 @@ def _walk(control, epoch, number, ops, count_ops, header, tickets):
             atomic_store(holds, 1)
             chunk = _take(ticket, epoch, count)
             if chunk >= 0:
+                began = _clock(control, number) if number == 0 else 0
                 call_kernel(get_i64(op + 8 * OP_KERNEL), get_i64(op + 8 * OP_ARGS), header, chunk, number)
                 _mark_done(ticket + 64, epoch)
+                if number == 0:
+                    patience = max(patience, _STALL_CHUNKS * (_clock(control, number) - began))
             atomic_store(holds, 0)
             if chunk == -2:
                 return i
             if chunk == -1:
                 break
-        if count > 0 and not _await(control, ticket + 64, epoch, count, number):
+        if count > 0 and not _await(control, ticket + 64, epoch, count, number, patience):
             return i
     return count_ops
 
@@ -191,7 +199,7 @@ def _give_up(control, epoch, first, ops, count_ops, header, tickets):
             if compare_and_swap(ticket, word, epoch << _SHIFT):
                 break
         if taken > 0:
-            _await(control, ticket + 64, epoch, taken, 0)
+            _await(control, ticket + 64, epoch, taken, 0, _BENCH_NS)
 
 
 @kernel

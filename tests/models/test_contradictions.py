@@ -1,4 +1,4 @@
-"""Files whose tensors contradict their metadata: an error that names what is wrong, soon, and no other error."""
+"""Files whose tensors contradict their metadata: an error that names what is wrong, soon, and no other."""
 
 import time
 

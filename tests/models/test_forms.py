@@ -1,4 +1,4 @@
-"""The same model in the different forms that files have: one tensor or several, split or not, scaled or not."""
+"""The same model in the forms that files have: one tensor or several, split or not, scaled or not."""
 
 import numpy as np
 import pytest
