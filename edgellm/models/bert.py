@@ -9,7 +9,7 @@ from edgellm.gguf import Metadata
 from edgellm.graph import Builder, Graph
 from edgellm.models import architecture
 from edgellm.models.blocks import queries_keys_values
-from edgellm.models.common import context_length, transformer_sizes
+from edgellm.models.common import context_length, finite, transformer_sizes
 
 _POOLING: dict[int, Literal["mean", "first", "last"]] = {1: "mean", 2: "first", 3: "last"}
 
@@ -19,7 +19,7 @@ def bert(meta: Metadata, g: Builder) -> Graph:
     """Post-norm encoder over whole texts, pooled to one vector each."""
     p, eps, length = (
         transformer_sizes(meta),
-        meta.float("attention.layer_norm_epsilon", 1e-12),
+        finite(meta, "attention.layer_norm_epsilon", 1e-12),
         context_length(meta),
     )
     hidden = p.hidden_size

@@ -6,7 +6,7 @@ from edgellm.errors import FormatError, UnsupportedError
 from edgellm.gguf import Metadata
 from edgellm.graph import Builder, Value
 from edgellm.graph.ops import ActivationKind, Gating, Route
-from edgellm.models.common import TransformerSizes, positive
+from edgellm.models.common import TransformerSizes, finite, positive
 
 _GATINGS: dict[int, Gating] = {1: "softmax", 2: "sigmoid", 3: "softmax_weight"}
 
@@ -50,7 +50,7 @@ def routing(meta: Metadata, gating: Gating = "softmax", normalize: bool = True) 
         k=positive(meta, "expert_used_count"),
         gating=_GATINGS.get(function, gating),
         normalize=meta.bool("expert_weights_norm", normalize),
-        scale=meta.float("expert_weights_scale", 0.0) or 1.0,
+        scale=finite(meta, "expert_weights_scale", 0.0) or 1.0,
         groups=meta.int("expert_group_count", 0) or 1,
         groups_used=meta.int("expert_group_used_count", 0) or 1,
     )

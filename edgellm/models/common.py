@@ -45,6 +45,14 @@ def positive_float(meta: Metadata, key: str, default: float | None = None, above
     return value
 
 
+def finite(meta: Metadata, key: str, default: float) -> float:
+    """A setting that must be a finite number."""
+    value = meta.float(key, default)
+    if not math.isfinite(value):
+        raise FormatError(f"{meta.name(key)} is {value}; it must be a finite number")
+    return value
+
+
 def num_layers(meta: Metadata) -> int:
     """Layers to run: `block_count`, less the layers at the end that only predict further tokens."""
     count = positive(meta, "block_count")
@@ -86,7 +94,12 @@ def transformer_sizes(meta: Metadata) -> TransformerSizes:
 
 def rms_eps(meta: Metadata) -> float:
     """What RMS norms add to the mean square."""
-    return meta.float("attention.layer_norm_rms_epsilon", 1e-5)
+    eps = finite(meta, "attention.layer_norm_rms_epsilon", 1e-5)
+    if eps < 0:
+        raise FormatError(
+            f"{meta.name('attention.layer_norm_rms_epsilon')} is {eps}; it must not be negative"
+        )
+    return eps
 
 
 def rope_config(
@@ -99,14 +112,14 @@ def rope_config(
             f"{meta.name('rope.scaling.type')} is {kind!r}; supported are {', '.join(_ROPE_SCALINGS)}"
         )
     factor = 1.0 if kind == "none" else _rope_factor(meta)
-    ext_factor = meta.float("rope.scaling.yarn_ext_factor", 1.0 if kind == "yarn" else 0.0)
+    ext_factor = finite(meta, "rope.scaling.yarn_ext_factor", 1.0 if kind == "yarn" else 0.0)
     return RopeConfig(
         dims=positive(meta, "rope.dimension_count", head_dim),
         theta=positive_float(meta, base, 10000.0, above=1.0),
         style=style,
         scale=1.0 / factor,
         ext_factor=ext_factor,
-        attn_factor=meta.float("rope.scaling.attn_factor", 1.0),
+        attn_factor=finite(meta, "rope.scaling.attn_factor", 1.0),
         beta_fast=positive_float(meta, "rope.scaling.yarn_beta_fast", 32.0),
         beta_slow=positive_float(meta, "rope.scaling.yarn_beta_slow", 1.0),
         original_context=positive(meta, "rope.scaling.original_context_length", context_length(meta)),

@@ -15,6 +15,7 @@ from edgellm.graph.ops import RopeConfig
 from edgellm.models import architecture
 from edgellm.models.blocks import experts, gated_feed_forward, routing, shared_expert
 from edgellm.models.common import (
+    finite,
     num_layers,
     output_logits,
     positive,
@@ -89,7 +90,7 @@ def _yarn(meta: Metadata, rope: RopeConfig) -> tuple[RopeConfig, float]:
     stretched context is llama.cpp's, for which files are made, linear stretching included.
     """
     stretch = math.log(1.0 / rope.scale)
-    multiplier = meta.float("rope.scaling.yarn_log_multiplier", 0.0)
+    multiplier = finite(meta, "rope.scaling.yarn_log_multiplier", 0.0)
     own = 1.0 + 0.1 * stretch  # YaRN's factor on turned columns
     if rope.ext_factor == 0.0:
         return rope, rope.attn_factor * own * (1.0 + multiplier * stretch)

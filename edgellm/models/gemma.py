@@ -11,6 +11,7 @@ from edgellm.models import architecture
 from edgellm.models.blocks import gated_feed_forward, queries_keys_values
 from edgellm.models.common import (
     TransformerSizes,
+    finite,
     output_logits,
     positive,
     rope_config,
@@ -53,7 +54,9 @@ def _decoder(meta: Metadata, g: Builder, kind: _Kind) -> Graph:
     p = transformer_sizes(meta)
     window, local = _local_layers(meta, p.num_layers, kind)
     global_rope, local_rope = _ropes(meta, p, kind)
-    softcap = meta.float("attn_logit_softcapping", kind.attention_softcap) if kind.attention_softcap else 0.0
+    softcap = (
+        finite(meta, "attn_logit_softcapping", kind.attention_softcap) if kind.attention_softcap else 0.0
+    )
     scale = _attention_scale(p, kind)
 
     x = g.embed("token_embd", p.hidden_size) * p.hidden_size**0.5
@@ -77,7 +80,7 @@ def _decoder(meta: Metadata, g: Builder, kind: _Kind) -> Graph:
         x = x + f
 
     x = g.rms_norm(g.select_rows(x), "output_norm", p.eps)
-    return output_logits(meta, g, x, meta.float("final_logit_softcapping", kind.logit_softcap))
+    return output_logits(meta, g, x, finite(meta, "final_logit_softcapping", kind.logit_softcap))
 
 
 def _local_layers(meta: Metadata, num_layers: int, kind: _Kind) -> tuple[int, list[bool]]:

@@ -1,4 +1,4 @@
-"""Qwen 2, 2.5 and 3, dense and with experts. Yang et al. 2025, https://arxiv.org/abs/2505.09388"""
+"""Qwen 2, 2.5 and 3, dense and with experts; of the VL models, the text side. Yang et al. 2025, https://arxiv.org/abs/2505.09388"""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgellm.models.common import (
 )
 
 
-@architecture("qwen2", "qwen3")
+@architecture("qwen2", "qwen3", "qwen3vl")
 def qwen(meta: Metadata, g: Builder) -> Graph:
     """Llama's shape; Qwen 2 has biases on q, k and v, Qwen 3 norms q and k in each head."""
     return _decoder(meta, g, 0, None)
@@ -28,7 +28,7 @@ def qwen2moe(meta: Metadata, g: Builder) -> Graph:
     return _decoder(meta, g, positive(meta, "expert_count"), routing(meta, normalize=False))
 
 
-@architecture("qwen3moe")
+@architecture("qwen3moe", "qwen3vlmoe")
 def qwen3moe(meta: Metadata, g: Builder) -> Graph:
     """Experts in place of the feed-forward."""
     return _decoder(meta, g, positive(meta, "expert_count"), routing(meta))

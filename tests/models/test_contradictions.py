@@ -13,6 +13,11 @@ BAD_INTEGERS = [0, 1, 3, 5, 255, 2**31 - 1, 2**32 - 1, -1, "seven", 0.5, True, [
 BAD_FLOATS = [0.0, -1.0, float("nan"), float("inf"), 1e-30, 1e30, "seven"]
 
 
+def first_layers(case):
+    """Names and shapes of tensors, but for those of layers that are like earlier ones."""
+    return [(n, s) for n, s, _ in case["tensors"] if not n.startswith("blk.") or n.split(".")[1] in "012"]
+
+
 def build(case):
     return models.build(HollowFile(case))
 
@@ -97,7 +102,7 @@ def test_an_unknown_architecture_lists_the_known(llama):
 @pytest.mark.parametrize("name", NAMES)
 def test_every_tensor_missing_in_turn(name):
     case = skeleton(name)
-    for tensor, *_ in case["tensors"]:
+    for tensor, _ in first_layers(case):
         message, graph = outcome(without_tensor(case, tensor))
         if graph is None:  # of tensors that have another form, the message may name that one
             assert tensor.partition(".attn_")[0].partition(".ssm_")[0].partition(".ffn_")[0] in message
@@ -109,7 +114,7 @@ def test_every_tensor_missing_in_turn(name):
 def test_every_tensor_misshapen_in_turn(name):
     case = skeleton(name)
     used = build(case).weights()
-    for tensor, shape, _ in case["tensors"]:
+    for tensor, shape in first_layers(case):
         if tensor in used:
             for wrong in ([*shape[:-1], shape[-1] + 1], [2, 3, *shape], [7]):
                 with pytest.raises(FormatError):

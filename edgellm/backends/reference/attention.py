@@ -46,7 +46,7 @@ def _attention(step: Step, node: Node, q: F32, k: F32, v: F32 | None = None) -> 
 def _through_cache(
     step: Step, cache: int, sequence: SequenceRows, where: Array, k: F32, v: F32 | None
 ) -> tuple[F32, F32 | None]:
-    """Store the rows at positions `where`; all keys [end, Hkv, Dk] and values [end, Hkv, Dv] up to the last."""
+    """Store the rows at positions `where`; give all keys and values, [end, Hkv, D], up to the last."""
     keys, values = step.backend.keys[cache], step.backend.values[cache]
     everything = np.arange(where[-1] + 1)
     pages = np.asarray(sequence.pages)[everything // PAGE_SIZE]
