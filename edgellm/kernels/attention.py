@@ -137,12 +137,12 @@ def rope_store_f32(args, header, chunk, worker):
     _rope_store(args, header, chunk, scatter_f32, store_f32, 4)
 
 
-# -- the scratch of one chunk
-# ---------------------------------------------------------------------------------------- Arrays of f32
-# for `pairs` (row, query head) pairs, rounded up to whole tiles of NT:
-#   q [tiles][head_dim][NT], p [NT][PAGE], alpha [NT], then peak, sum [pairs] and values [pairs][head_dim],
-# once for the
-#   span and once for all before it; and the pairs' positions, i64 [pairs].
+# -- the scratch of one chunk -----------------------------------------------------------------------
+# Arrays of f32 for `pairs` (row, query head) pairs, rounded up to whole tiles of NT:
+#   q [tiles][head_dim][NT], p [NT][PAGE], alpha [NT]
+#   peak, sum, and both once more for what came before the span: [pairs] each
+#   weighted values [pairs][head_dim], for the span and for what came before it
+# and the pairs' positions, i64 [pairs].
 
 
 @device

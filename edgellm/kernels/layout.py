@@ -15,26 +15,25 @@ H_ITEMS = 3  # attention items: runs of consecutive rows of one sequence
 H_POSITIONS = 4  # address, i32 [T]
 H_ROW_PAGES = 5  # address, i32 [T]: the page that holds the row's key and value
 H_OUTPUT_ROWS = 6  # address, i32 [O]
-H_ITEM_TABLE = (
-    7  # address, i64 [items, 4]: first row, rows, position of the first row, address of the page table i32
-)
+H_ITEM_TABLE = 7  # address, i64 [items, 4]: first row, rows, first position, address of the page table (i32)
 HEADER_WORDS = 8
 
 # -- an op of a plan: int64 words; chunks = MUL * ceil(header[SLOT] / DIV) -------------------------
 OP_KERNEL, OP_ARGS, OP_SLOT, OP_DIV, OP_MUL = range(5)
 OP_WORDS = 8
-ONCE = 1 << 40  # DIV of an op that runs whole if there is anything to do
 
-# -- quantized activations
-# ---------------------------------------------------------------------------------------------- Groups of
-# 16 columns have a scale each: with 32, the noise of rounding is twice as large (KL divergence to f32
-# 0.0045 against 0.0024 on a 135M model), and the products gain a tenth at most. Two groups, low and high,
-# make a block of 32. Tokens stand in tiles, as the kernels take them (token_tiles, largest first). A tile
-# of NT tokens at token t0 holds
-#   codes at t0 * K:                        s8 [K/32][8 words][NT][4]
-#   aux at t0 * K/32 * AUX_WORDS * 4:       [K/32][AUX_WORDS][NT] words of 4 bytes, as follows
-# A token may have two rows, one after the other: its values, and what rounding left of them. Their products are added, so
-# that the token is known to 15 bits; where little noise decides much (keys, queries, logits), that is worth it.
+# -- quantized activations --------------------------------------------------------------------------
+# Groups of 16 columns have a scale each: with 32, the noise of rounding is twice as large (KL divergence to
+# f32 0.0045 against 0.0024 on a 135M model), and the products gain a tenth at most. Two groups, low and high,
+# make a block of 32.
+#
+# A token may have two rows, one after the other: its values, and what rounding left of them. Their products
+# are added, so that the token is known to 15 bits; where little noise decides much (keys, queries, logits),
+# that is worth it: 0.0015.
+#
+# Rows stand in tiles, as the kernels take them (token_tiles, largest first). A tile of NT rows at row r0 holds
+#   codes at r0 * K:                        s8 [K/32][8 words][NT][4]
+#   aux at r0 * K/32 * AUX_WORDS * 4:       [K/32][AUX_WORDS][NT] words of 4 bytes, as follows
 AUX_SCALE_LOW = 0  # f32: scale of columns 0-15
 AUX_SCALE_HIGH = 1  # f32: scale of columns 16-31
 AUX_SUM = 2  # f32: the sum of the 32 values as quantized, for minimums
@@ -54,9 +53,9 @@ PANEL_Q4_1 = 64 + 256  # scales, minimums, nibbles
 PANEL_Q8_0 = 32 + 512  # scales, bytes
 PANEL_Q6_K = 256 + 32 + 8 * (256 + 128)  # 16 x 16 i8 scales, f16 scales, 8 x (low nibbles, two top bits)
 
-# -- argument blocks: int64 words; addresses unless said otherwise
-# ---------------------------------------------------------- matmul.*: y[t, n] = sum_k x[t, k] w[n, k] (+
-# bias[n]) (+ residual[t, n])
+# -- argument blocks: int64 words; addresses unless said otherwise ----------------------------------
+# matmul.*: y[t, n] = sum_k x[t, k] w[n, k] (+ bias[n]) (+ residual[t, n])
+MM_TOKENS = 64  # tokens of a chunk, at most: a multiple of every token tile
 (
     MM_WEIGHTS,
     MM_X,  # quantized codes, or f32 rows

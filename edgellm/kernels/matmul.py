@@ -15,7 +15,8 @@ order and for tiles of every size, t = f32(low) * low_scale; t = fma(f32(high), 
 w_scale, c). Blocks go in order along K. So an output's bits do not depend on NT, on the chunk it came in,
 or on the thread.
 
-A chunk is a run of panels for all tokens: tokens outside, panels inside, so that the panels stay in L2.
+A chunk is a run of panels for 64 tokens: tokens outside, panels inside, so that the panels stay in L2. Chunks
+that follow each other have the same panels.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from edgellm.kernels.layout import (
     MM_PLANES,
     MM_RESIDUAL,
     MM_SLOT,
+    MM_TOKENS,
     MM_WEIGHTS,
     MM_X,
     MM_X_STRIDE,
@@ -220,10 +222,13 @@ def _tile(c, panel, panel_bytes, x_bytes, row, first, last, args):
 
 @device
 def _matmul(args, header, chunk, panel, panel_bytes, x_bytes):
-    rows = get_i64(header + 8 * get_i64(args + 8 * MM_SLOT)) * get_i64(args + 8 * MM_PLANES)
-    first = chunk * get_i64(args + 8 * MM_PANELS_PER_CHUNK)
-    last = min(first + get_i64(args + 8 * MM_PANELS_PER_CHUNK), get_i64(args + 8 * MM_PANELS))
-    row = 0
+    tokens = get_i64(header + 8 * get_i64(args + 8 * MM_SLOT))
+    planes, per_chunk = get_i64(args + 8 * MM_PLANES), get_i64(args + 8 * MM_PANELS_PER_CHUNK)
+    blocks = (tokens + MM_TOKENS - 1) // MM_TOKENS
+    first = chunk // blocks * per_chunk
+    last = min(first + per_chunk, get_i64(args + 8 * MM_PANELS))
+    row = chunk % blocks * MM_TOKENS * planes
+    rows = min(tokens * planes, row + MM_TOKENS * planes)
     if LARGEST_TILE >= 8:
         while rows - row >= 8:
             _tile(zeros(8), panel, panel_bytes, x_bytes, row, first, last, args)

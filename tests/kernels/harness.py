@@ -130,6 +130,7 @@ def matmul(
     else:
         args[L.MM_PLANES] = 1
         args |= {L.MM_X: address(x), L.MM_X_STRIDE: x.strides[0]}
-    call(f"matmul.{form.name}", args, header(tokens), -(-panels // panels_per_chunk))
+    chunks = -(-panels // panels_per_chunk) * -(-tokens // L.MM_TOKENS)
+    call(f"matmul.{form.name}", args, header(tokens), chunks)
     assert (y[tokens] == GUARD).all()
     return y[:tokens, :rows].copy()

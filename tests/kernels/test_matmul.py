@@ -61,7 +61,7 @@ def test_extreme_codes_neither_saturate_nor_wrap(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.name)
-@pytest.mark.parametrize("tokens", [1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 23])
+@pytest.mark.parametrize("tokens", [1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 23, 64, 67])
 def test_a_row_has_the_same_bits_in_any_company(kind, tokens):
     columns, rows = columns_of(kind, 3), 48
     raw, _ = random_weight(kind, rows, columns, seed=7)

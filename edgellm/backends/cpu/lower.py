@@ -312,7 +312,7 @@ def _project(lw: Lowering, node: Node) -> None:
     )
     args[L.MM_BIAS] = int(packed.bias.ctypes.data) if packed.bias is not None else 0
     args[L.MM_SLOT] = y.slot
-    lw.emit(f"matmul.{packed.form.name}", args, y.slot, L.ONCE, -(-packed.panels // per_chunk))
+    lw.emit(f"matmul.{packed.form.name}", args, y.slot, L.MM_TOKENS, -(-packed.panels // per_chunk))
 
 
 @_lowers(ops.RMSNorm)
