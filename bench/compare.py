@@ -4,9 +4,10 @@
     pip install -e '.[bench]'      # llama-cpp-python compiles llama.cpp for this machine: some ten minutes
     python bench/compare.py MODEL.gguf --prompt-tokens 256 --gen-tokens 64 --threads 1,2
 
-Each round runs ours, then theirs; a figure is the median over the rounds, its ratio the median of the rounds' ratios.
-Both get random token ids and start from an empty cache; neither samples. The peer's batch, repacking and flash attention
-are at their defaults, and its line of system information is printed with the result.
+Each round runs ours, then theirs; a figure is the median over the rounds, its ratio the median of the
+rounds' ratios. Both get random token ids and start from an empty cache; neither samples. The peer's batch,
+repacking and flash attention are at their defaults, and its line of system information is printed with the
+result.
 """
 
 from __future__ import annotations
@@ -150,7 +151,9 @@ def compare(path: str, threads: int, tests: list[tuple[str, int]], rounds: int) 
 
 def main() -> None:
     """Parse the command line and run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model", nargs="?", default="smollm2:135m")
     parser.add_argument("--prompt-tokens", type=int, default=256)
     parser.add_argument("--gen-tokens", type=int, default=64)

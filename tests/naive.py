@@ -184,7 +184,9 @@ def scored_pieces(text: str, scores: dict[str, float]) -> list[str]:
 
 
 def quantize_activations(x):
-    """int8 for each 16 columns (rounded at max |x| / 127, then the scale fitted), as the values they stand for."""
+    """int8 for each 16 columns (rounded at max |x| / 127, then the scale fitted), as the values they stand
+    for.
+    """
     out = np.zeros(x.shape, np.float64)
     for t in range(x.shape[0]):
         for start in range(0, x.shape[1], 16):

@@ -31,7 +31,8 @@ OP_WORDS = 8
 # are added, so that the token is known to 15 bits; where little noise decides much (keys, queries, logits),
 # that is worth it: 0.0015.
 #
-# Rows stand in tiles, as the kernels take them (token_tiles, largest first). A tile of NT rows at row r0 holds
+# Rows stand in tiles, as the kernels take them (token_tiles, largest first). A tile of NT rows at row r0
+# holds
 #   codes at r0 * K:                        s8 [K/32][8 words][NT][4]
 #   aux at r0 * K/32 * AUX_WORDS * 4:       [K/32][AUX_WORDS][NT] words of 4 bytes, as follows
 AUX_SCALE_LOW = 0  # f32: scale of columns 0-15

@@ -198,7 +198,9 @@ def _finish(out, y, at, y_stride, bias, residual):
 
 @device
 def _tile(c, panel, panel_bytes, x_bytes, row, first, last, args):
-    """Rows `row` to `row` + NT, panels `first` to `last`; the tile `c` gives NT. `x_bytes` is a row's share of X."""
+    """Rows `row` to `row` + NT, panels `first` to `last`; the tile `c` gives NT. `x_bytes` is a row's
+    share of X.
+    """
     columns, planes = get_i64(args + 8 * MM_COLUMNS), get_i64(args + 8 * MM_PLANES)
     x_stride = get_i64(args + 8 * MM_X_STRIDE)
     y_stride = get_i64(args + 8 * MM_Y_STRIDE)

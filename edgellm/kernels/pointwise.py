@@ -107,7 +107,9 @@ def _quantize_block(low, high, place, block):
 
 @device
 def _place(args, t, tokens, columns):
-    """Where token t's quantized rows begin (codes, aux, number in the tile, the tile's size); zero point; planes."""
+    """Where token t's quantized rows begin (codes, aux, number in the tile, the tile's size); zero point;
+    planes.
+    """
     planes = get_i64(args + 8 * PW_PLANES)
     row = t * planes
     first, nt = _tile_of(row, tokens * planes)

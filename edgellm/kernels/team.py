@@ -60,9 +60,9 @@ _SHIFT = 24
 _LOW = (1 << _SHIFT) - 1
 _SPINS = 20_000  # looks at the epoch before a worker goes to sleep: about half a millisecond
 _LOOKS = 2000  # looks at a done count between two looks at the clock
-_STALL_NS = 300_000  # a worker that holds up the others this long, and four times as long as our longest chunk took, ...
-_STALL_CHUNKS = 4
-_BENCH_NS = 50_000_000  # ... takes no chunks for this long
+_STALL_NS = 300_000  # a worker that holds up the others this long, and longer than ...
+_STALL_CHUNKS = 4  # ... so many of our longest chunks,
+_BENCH_NS = 50_000_000  # takes no chunks for this long
 
 
 @device

@@ -149,7 +149,8 @@ class Lowering:
     def _find_precise(self) -> set[Value]:
         """Values that are quantized to two rows: what becomes queries and keys, and what becomes logits.
 
-        With them, the KL divergence to f32 halves (0.0012 instead of 0.0024 on a 135M model), for a tenth of the work.
+        With them, the KL divergence to f32 halves (0.0012 instead of 0.0024 on a 135M model), for a tenth
+        of the work.
         """
         decisive = {self.graph.output}
         for node in reversed(self.nodes):
@@ -440,6 +441,8 @@ def _check_attention(lw: Lowering, node: Node, op: ops.Attention) -> None:
 
 
 def _panels_per_chunk(panels: int, panel_bytes: int, threads: int) -> int:
-    """Enough chunks that nobody waits long for the last one, but each worth the two words it takes to share it."""
+    """Enough chunks that nobody waits long for the last one, but each worth the two words it takes to
+    share it.
+    """
     least, most = -(-_LEAST_BYTES // panel_bytes), _MOST_BYTES // panel_bytes
     return max(1, min(max(panels // (12 * threads), least), most, -(-panels // threads)))
