@@ -69,4 +69,6 @@ def encode(kind: TensorType, values: np.ndarray, rng: np.random.Generator) -> np
     raw = rng.integers(0, 256, (len(values), quant.row_bytes(values.shape[1])), np.uint8)
     blocks = raw.reshape(-1, quant.block.itemsize).view(quant.block)
     blocks["d"] = np.float16(values.std() / 1500)
+    if "dmin" in quant.block.names:
+        blocks["dmin"] = np.float16(7.5 * values.std() / 1500)  # codes are around 7.5: values around zero
     return raw

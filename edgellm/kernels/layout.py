@@ -51,7 +51,11 @@ def quantized_bytes(tokens: int, columns: int) -> int:
 # -- packed weights: bytes of a panel of 16 rows for one quant block -------------------------------
 PANEL_Q4_0 = 32 + 256  # 16 f16 scales, nibbles
 PANEL_Q4_1 = 64 + 256  # scales, minimums, nibbles
+PANEL_Q5_0 = 32 + 64 + 256  # scales, fifth bits, nibbles
+PANEL_Q5_1 = 64 + 64 + 256  # scales, minimums, fifth bits, nibbles
 PANEL_Q8_0 = 32 + 512  # scales, bytes
+PANEL_Q4_K = 64 + 256 + 8 * 256  # f16 d and dmin, 8 x 16 u8 scales, 8 x 16 u8 minimums, 8 x nibbles
+PANEL_Q5_K = 64 + 256 + 8 * (64 + 256)  # the same, with fifth bits before the nibbles
 PANEL_Q6_K = 256 + 32 + 8 * (256 + 128)  # 16 x 16 i8 scales, f16 scales, 8 x (low nibbles, two top bits)
 
 # -- argument blocks: int64 words; addresses unless said otherwise ----------------------------------
@@ -89,9 +93,10 @@ MM_WORDS = 13
     PW_EPS,  # number: the bits of an f32
     PW_ZERO,  # number: the zero point of the weights that will read the codes
     PW_PLANES,  # number: quantized rows of a token, 1 or 2
+    PW_HEADS,  # number: head_norm's heads of PW_COLUMNS columns in a row
     PW_ROWS,  # number: header word that holds a row index (i32), or H_ONE: rows as they come
-) = range(14)
-PW_WORDS = 14
+) = range(15)
+PW_WORDS = 15
 PW_CHUNK = 8  # rows a chunk; the largest token tile
 
 # attention.rope_store: turn q and k in place, put k and v into their pages

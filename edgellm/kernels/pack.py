@@ -6,12 +6,16 @@ That is a transposition of words; scales are gathered before them. Rows past the
 
 from __future__ import annotations
 
-from edgellm.kernels.jit import WEIGHT_FLIP, device, kernel
+from edgellm.kernels.jit import WEIGHT_FLIP, device, int64, kernel
 from edgellm.kernels.layout import (
     BLOCK,
     LANES,
     PANEL_Q4_0,
     PANEL_Q4_1,
+    PANEL_Q4_K,
+    PANEL_Q5_0,
+    PANEL_Q5_1,
+    PANEL_Q5_K,
     PANEL_Q6_K,
     PANEL_Q8_0,
     PK_COLUMNS,
@@ -63,6 +67,95 @@ def _row_q4_1(source, target, row, columns):
         _words(source + 4, target + 64, row, 4, 0)
         source += 20
         target += PANEL_Q4_1
+
+
+@device
+def _fifth_bits(bits, target, row):
+    """Bit c of `bits` is column c's: to bit i of byte t, where c = 4 i + t."""
+    for t in range(4):
+        byte = 0
+        for i in range(8):
+            byte |= ((bits >> (4 * i + t)) & 1) << i
+        put_u8(target + 4 * row + t, byte)
+
+
+@device
+def _row_q5_0(source, target, row, columns):
+    """Block: f16 d, 32 fifth bits, 16 bytes of nibbles."""
+    for _ in range(columns // BLOCK):
+        put_i16(target + 2 * row, get_i16(source))
+        _fifth_bits(int64(get_i32(source + 2)), target + 32, row)
+        _words(source + 6, target + 96, row, 4, 0)
+        source += 22
+        target += PANEL_Q5_0
+
+
+@device
+def _row_q5_1(source, target, row, columns):
+    """Block: f16 d, f16 m, 32 fifth bits, 16 bytes of nibbles."""
+    for _ in range(columns // BLOCK):
+        put_i16(target + 2 * row, get_i16(source))
+        put_i16(target + 32 + 2 * row, get_i16(source + 2))
+        _fifth_bits(int64(get_i32(source + 4)), target + 64, row)
+        _words(source + 8, target + 128, row, 4, 0)
+        source += 24
+        target += PANEL_Q5_1
+
+
+@device
+def _six_bit_pairs(source, target, row):
+    """12 bytes: 8 scales and 8 minimums of 6 bits, the upper two of the last four of each beside the first four's."""
+    for i in range(8):
+        if i < 4:
+            scale, minimum = get_u8(source + i) & 63, get_u8(source + 4 + i) & 63
+        else:
+            both = get_u8(source + 4 + i)
+            scale = (both & 15) | (get_u8(source + i - 4) >> 6) << 4
+            minimum = (both >> 4) | (get_u8(source + i) >> 6) << 4
+        put_u8(target + 16 * i + row, scale)
+        put_u8(target + 128 + 16 * i + row, minimum)
+
+
+@device
+def _nibbles_k(source, target, row, odd):
+    """32 columns out of 32 bytes, from the low nibbles or (odd) the high ones, in the order of a panel."""
+    for i in range(4):
+        first, second = int64(get_i32(source + 4 * i)), int64(get_i32(source + 16 + 4 * i))
+        if odd:
+            word = ((first >> 4) & 0x0F0F0F0F) | (second & 0xF0F0F0F0)
+        else:
+            word = (first & 0x0F0F0F0F) | ((second & 0x0F0F0F0F) << 4)
+        put_word(target + 4 * (16 * i + row), word)
+
+
+@device
+def _row_q4_k(source, target, row, columns):
+    """Block of 256: f16 d, f16 dmin, 12 bytes of scales and minimums, 128 bytes: 4 x 32 bytes for 64 columns each."""
+    for _ in range(columns // 256):
+        put_i16(target + 2 * row, get_i16(source))
+        put_i16(target + 32 + 2 * row, get_i16(source + 2))
+        _six_bit_pairs(source + 4, target + 64, row)
+        for block in range(8):
+            _nibbles_k(source + 16 + block // 2 * 32, target + 320 + block * 256, row, block % 2)
+        source += 144
+        target += PANEL_Q4_K
+
+
+@device
+def _row_q5_k(source, target, row, columns):
+    """The same with 32 bytes of fifth bits before the nibbles: bit `block` of byte l is column l's."""
+    for _ in range(columns // 256):
+        put_i16(target + 2 * row, get_i16(source))
+        put_i16(target + 32 + 2 * row, get_i16(source + 2))
+        _six_bit_pairs(source + 4, target + 64, row)
+        for block in range(8):
+            bits = 0
+            for c in range(32):
+                bits |= ((int64(get_u8(source + 16 + c)) >> block) & 1) << c
+            _fifth_bits(bits, target + 320 + block * 320, row)
+            _nibbles_k(source + 48 + block // 2 * 32, target + 384 + block * 320, row, block % 2)
+        source += 176
+        target += PANEL_Q5_K
 
 
 @device
@@ -135,6 +228,26 @@ def q4_1(args, header, chunk, worker):
 
 
 @kernel
+def q5_0(args, header, chunk, worker):
+    _pack(args, chunk, _row_q5_0, get_i64(args + 8 * PK_COLUMNS) // BLOCK * PANEL_Q5_0)
+
+
+@kernel
+def q5_1(args, header, chunk, worker):
+    _pack(args, chunk, _row_q5_1, get_i64(args + 8 * PK_COLUMNS) // BLOCK * PANEL_Q5_1)
+
+
+@kernel
+def q4_k(args, header, chunk, worker):
+    _pack(args, chunk, _row_q4_k, get_i64(args + 8 * PK_COLUMNS) // 256 * PANEL_Q4_K)
+
+
+@kernel
+def q5_k(args, header, chunk, worker):
+    _pack(args, chunk, _row_q5_k, get_i64(args + 8 * PK_COLUMNS) // 256 * PANEL_Q5_K)
+
+
+@kernel
 def q8_0(args, header, chunk, worker):
     _pack(args, chunk, _row_q8_0, get_i64(args + 8 * PK_COLUMNS) // BLOCK * PANEL_Q8_0)
 
@@ -146,6 +259,11 @@ def q6_k(args, header, chunk, worker):
 
 @kernel
 def f16(args, header, chunk, worker):
+    _pack(args, chunk, _row_f16, get_i64(args + 8 * PK_COLUMNS) * 2 * LANES)
+
+
+@kernel
+def bf16(args, header, chunk, worker):
     _pack(args, chunk, _row_f16, get_i64(args + 8 * PK_COLUMNS) * 2 * LANES)
 
 

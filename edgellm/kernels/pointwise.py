@@ -22,6 +22,7 @@ from edgellm.kernels.layout import (
     PW_CODES,
     PW_COLUMNS,
     PW_EPS,
+    PW_HEADS,
     PW_PLANES,
     PW_ROWS,
     PW_SLOT,
@@ -143,6 +144,29 @@ def _mean_square(x, columns):
     return total / float32(columns)
 
 
+@device
+def _normed(x, y, weight, columns, eps):
+    """One row: x / sqrt(mean(x^2) + eps) * weight -> y."""
+    factor = float32(1.0) / sqrt(_mean_square(x, columns) + eps)
+    for i in range(columns // LANES):
+        store_f32(y + 64 * i, load_f32(x + 64 * i) * splat(factor) * load_f32(weight + 64 * i))
+    for i in range(columns // LANES * LANES, columns):
+        put_f32(y + 4 * i, get_f32(x + 4 * i) * factor * get_f32(weight + 4 * i))
+
+
+@kernel
+def head_norm(args, header, chunk, worker):
+    """`rms_norm` of each head on its own, with one weight for all: rows of PW_HEADS times PW_COLUMNS."""
+    tokens = get_i64(header + 8 * get_i64(args + 8 * PW_SLOT))
+    columns, heads = get_i64(args + 8 * PW_COLUMNS), get_i64(args + 8 * PW_HEADS)
+    weight, eps = get_i64(args + 8 * PW_WEIGHT), get_f32(args + 8 * PW_EPS)
+    for t in range(chunk * PW_CHUNK, min(tokens, (chunk + 1) * PW_CHUNK)):
+        x = get_i64(args + 8 * PW_X) + t * get_i64(args + 8 * PW_X_STRIDE)
+        y = get_i64(args + 8 * PW_Y) + t * get_i64(args + 8 * PW_Y_STRIDE)
+        for h in range(heads):
+            _normed(x + 4 * columns * h, y + 4 * columns * h, weight, columns, eps)
+
+
 @kernel
 def rms_norm(args, header, chunk, worker):
     """x / sqrt(mean(x^2) + eps) * weight, to f32 rows, to quantized rows, or to both."""
@@ -162,10 +186,7 @@ def rms_norm(args, header, chunk, worker):
                 _quantize_block(low, high, place, block)
         if out != 0:
             y = out + t * get_i64(args + 8 * PW_Y_STRIDE)
-            for i in range(columns // LANES):
-                store_f32(y + 64 * i, load_f32(x + 64 * i) * splat(factor) * load_f32(weight + 64 * i))
-            for i in range(columns // LANES * LANES, columns):
-                put_f32(y + 4 * i, get_f32(x + 4 * i) * factor * get_f32(weight + 4 * i))
+            _normed(x, y, weight, columns, get_f32(args + 8 * PW_EPS))
 
 
 @device

@@ -92,6 +92,16 @@ get_u8 = _loader(_I8, types.uint8)
 load_f16 = _unary(  # 16 f16 values as f32
     lambda b, address: target.half_to_float(b, load(b, address, ir.VectorType(_I16, LANES))), F32, types.int64
 )
+load_bf16 = _unary(  # 16 bfloat16 values as f32: their bits are f32's upper half
+    lambda b, address: b.bitcast(
+        b.shl(b.zext(load(b, address, ir.VectorType(_I16, LANES)), I32_IR), const(I32_IR, 16)), F32_IR
+    ),
+    F32,
+    types.int64,
+)
+load_u8 = _unary(  # 16 bytes as i32
+    lambda b, address: b.zext(load(b, address, ir.VectorType(_I8, LANES)), I32_IR), I32, types.int64
+)
 load_i8 = _unary(  # 16 signed bytes as i32
     lambda b, address: b.sext(load(b, address, ir.VectorType(_I8, LANES)), I32_IR), I32, types.int64
 )

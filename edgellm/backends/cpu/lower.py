@@ -7,6 +7,7 @@ told to (`wants`), else a `quantize` op is put between.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections import defaultdict
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from edgellm.graph import Graph, Node, O, T, Value, Weight, ops
 from edgellm.graph.passes import Project, RopeAttention, fuse_residual, fuse_rope, merge_projections, uses
 from edgellm.kernels import layout as L
 
+_PASS_ON = (ops.Reshape, ops.Slice, ops.RMSNorm)  # between a projection and the attention that reads it
 _LEAST_BYTES, _MOST_BYTES = 32 << 10, 256 << 10  # of a matmul's chunk; the most is what L2 keeps
 
 Argument = int | Ref | Packed
@@ -156,7 +158,7 @@ class Lowering:
         for node in reversed(self.nodes):
             if isinstance(node.op, RopeAttention):
                 decisive.update(node.inputs[:2])
-            elif isinstance(node.op, ops.Reshape | ops.Slice) and node.outputs[0] in decisive:
+            elif isinstance(node.op, _PASS_ON) and node.outputs[0] in decisive:
                 decisive.update(node.inputs)
         projections = [n for n in self.nodes if isinstance(n.op, Project)]
         return {n.inputs[0] for n in projections if not decisive.isdisjoint(n.outputs)}
@@ -242,6 +244,7 @@ class Lowering:
         codes: Quantized | None = None,
         slot: int | None = None,
         eps: float = 0.0,
+        heads: int = 1,
         rows: int = L.H_ONE,
     ) -> None:
         """Append a `pointwise` op."""
@@ -249,7 +252,7 @@ class Lowering:
         slot = x.slot if slot is None else slot
         args[L.PW_X], args[L.PW_X2], args[L.PW_WEIGHT] = x.ref, x2, weight
         args[L.PW_COLUMNS], args[L.PW_X_STRIDE], args[L.PW_SLOT] = columns, x.stride, slot
-        args[L.PW_EPS], args[L.PW_ROWS] = float_bits(eps), rows
+        args[L.PW_EPS], args[L.PW_HEADS], args[L.PW_ROWS] = float_bits(eps), heads, rows
         if y is not None:
             args[L.PW_Y], args[L.PW_Y_STRIDE] = y.ref, y.stride
         if codes is not None:
@@ -320,8 +323,11 @@ def _project(lw: Lowering, node: Node) -> None:
 def _rms_norm(lw: Lowering, node: Node) -> None:
     assert isinstance(node.op, ops.RMSNorm)
     (value,), out, (weight,) = node.inputs, node.outputs[0], node.weights
-    if len(value.shape) != 2 or weight is None:
-        lw.refuse("a norm over heads or without weights")
+    if weight is None or math.prod(weight.shape) != value.shape[-1]:
+        lw.refuse("a norm without weights, or with some for each group")
+        return
+    if len(value.shape) == 3:
+        _head_norm(lw, node, node.op.eps, weight)
         return
     plain, coded = lw.wants(out)
     x = lw.read(value)
@@ -332,6 +338,17 @@ def _rms_norm(lw: Lowering, node: Node) -> None:
         "pointwise.rms_norm", x, value.width, weight=lw.vector(weight), y=y, codes=codes, slot=slot,
         eps=node.op.eps, rows=lw.row_index.get(value, L.H_ONE),
     )  # fmt: skip
+
+
+def _head_norm(lw: Lowering, node: Node, eps: float, weight: Weight) -> None:
+    """Each head on its own: the norm of queries and keys."""
+    value, out = node.inputs[0], node.outputs[0]
+    heads, columns = value.shape[1:]
+    assert isinstance(heads, int)
+    assert isinstance(columns, int)
+    x = lw.read(value)
+    y = lw.make(out)
+    lw.emit_rows("pointwise.head_norm", x, columns, weight=lw.vector(weight), y=y, eps=eps, heads=heads)
 
 
 @_lowers(ops.Glu)

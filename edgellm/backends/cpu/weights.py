@@ -32,8 +32,13 @@ class Form:
 FORMS = {
     TensorType.F32: Form("f32", 1, 4 * L.LANES, quantized=False),
     TensorType.F16: Form("f16", 1, 2 * L.LANES, quantized=False),
+    TensorType.BF16: Form("bf16", 1, 2 * L.LANES, quantized=False),
     TensorType.Q4_0: Form("q4_0", 32, L.PANEL_Q4_0, quantized=True, zero=8),
     TensorType.Q4_1: Form("q4_1", 32, L.PANEL_Q4_1, quantized=True),
+    TensorType.Q5_0: Form("q5_0", 32, L.PANEL_Q5_0, quantized=True, zero=16),
+    TensorType.Q5_1: Form("q5_1", 32, L.PANEL_Q5_1, quantized=True),
+    TensorType.Q4_K: Form("q4_k", 256, L.PANEL_Q4_K, quantized=True),
+    TensorType.Q5_K: Form("q5_k", 256, L.PANEL_Q5_K, quantized=True),
     TensorType.Q8_0: Form("q8_0", 32, L.PANEL_Q8_0, quantized=True, zero=128),
     TensorType.Q6_K: Form("q6_k", 256, L.PANEL_Q6_K, quantized=True, zero=32),
 }
