@@ -146,7 +146,9 @@ def _with_minimum(c, w, x, aux, columns, dots, panel_block):
 
 @device
 def _with_two_levels(c, w, x, aux, columns, dots, panel_block, block_bytes):
-    """value (d * scale) * code - dmin * minimum: bytes of scale and minimum for each 32 columns, d, dmin for 256."""
+    """value (d * scale) * code - dmin * minimum: bytes of scale and minimum for each 32 columns, d, dmin
+    for 256.
+    """
     nt = size(c)
     nothing = splat(float32(0.0))
     for _ in range(columns // 256):

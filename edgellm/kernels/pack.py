@@ -104,7 +104,9 @@ def _row_q5_1(source, target, row, columns):
 
 @device
 def _six_bit_pairs(source, target, row):
-    """12 bytes: 8 scales and 8 minimums of 6 bits, the upper two of the last four of each beside the first four's."""
+    """12 bytes: 8 scales and 8 minimums of 6 bits, the upper two of the last four of each beside the first
+    four's.
+    """
     for i in range(8):
         if i < 4:
             scale, minimum = get_u8(source + i) & 63, get_u8(source + 4 + i) & 63
@@ -130,7 +132,9 @@ def _nibbles_k(source, target, row, odd):
 
 @device
 def _row_q4_k(source, target, row, columns):
-    """Block of 256: f16 d, f16 dmin, 12 bytes of scales and minimums, 128 bytes: 4 x 32 bytes for 64 columns each."""
+    """Block of 256: f16 d, f16 dmin, 12 bytes of scales and minimums, 128 bytes: 4 x 32 bytes for 64
+    columns each.
+    """
     for _ in range(columns // 256):
         put_i16(target + 2 * row, get_i16(source))
         put_i16(target + 32 + 2 * row, get_i16(source + 2))

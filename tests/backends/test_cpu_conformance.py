@@ -1,4 +1,6 @@
-"""Reference cases on kernels, with f32 weights, keys and values: what must run, and that nothing else goes wrong."""
+"""Reference cases on kernels, with f32 weights, keys and values: what must run, and that nothing else goes
+wrong.
+"""
 
 from __future__ import annotations
 
