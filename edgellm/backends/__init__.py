@@ -21,6 +21,11 @@ _BACKENDS = {
 }
 
 
+def names() -> tuple[str, ...]:
+    """What backends are called, the best first."""
+    return tuple(_BACKENDS)
+
+
 def find(name: str) -> type[Backend]:
     """The backend class `name`; "auto" is the best that this machine has."""
     name = "cpu" if name == "auto" else name

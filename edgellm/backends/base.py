@@ -29,6 +29,8 @@ class WeightFile(Protocol):
 
     def data(self, name: str) -> NDArray[np.uint8]: ...
 
+    def release(self, name: str) -> None: ...
+
 
 @dataclass(frozen=True)
 class BackendConfig:

@@ -94,6 +94,14 @@ class GGUFFile:
         info = self.tensors[name]
         return self._bytes[info.offset : info.offset + info.nbytes]
 
+    def release(self, name: str) -> None:
+        """Give back the memory that a tensor's pages of the map occupy; reading it again brings them back."""
+        info = self.tensors[name]
+        first = -(-info.offset // mmap.PAGESIZE) * mmap.PAGESIZE
+        length = (info.offset + info.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE - first
+        if length > 0 and hasattr(mmap, "MADV_DONTNEED") and not self._buffer.closed:
+            self._buffer.madvise(mmap.MADV_DONTNEED, first, length)
+
     def close(self) -> None:
         """Give the map back: at once, or as soon as nobody holds a view of it."""
         self._bytes = None

@@ -294,3 +294,15 @@ def test_what_write_gguf_writes(tmp_path):
         assert file.data("w").view(np.float16).reshape(3, 3).tolist() == np.eye(3).tolist()
         assert file.tensors["q"].shape == (2, 32)
         assert file.data("q").tolist() == list(range(36))
+
+
+def test_a_released_tensor_can_be_read_again(tmp_path):
+    values = np.arange(1 << 20, dtype=np.float32)
+    path = tmp_path / "large.gguf"
+    write_gguf(path, "test", {}, {"small": values[:8].copy(), "large": values})
+    with open_gguf(path) as file:
+        before = file.data("large").copy()
+        for name in file.tensors:
+            file.release(name)
+        assert (file.data("large") == before).all()
+        assert (file.data("small").view(np.float32) == values[:8]).all()

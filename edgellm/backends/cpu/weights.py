@@ -165,6 +165,8 @@ class WeightStore:
                     addresses[kernel], args[i].ctypes.data, L.H_ONE, 1, math.ceil(panels / each),
                 )  # fmt: skip
             team.run(Plan(ops, header))
+            for _, name, *_ in jobs:
+                self._file.release(name)
         if progress:
             progress("packing weights", len(self._jobs), len(self._jobs))
         self._jobs = []
