@@ -6,8 +6,11 @@ No fastmath flags, ever: see `edgellm.simd`.
 
 from __future__ import annotations
 
+import functools
 import importlib
+import pkgutil
 
+import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import float32, int32, int64, njit
 from numba.core import compiler, types
@@ -15,10 +18,12 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
+import edgellm.kernels
 from edgellm.config import load_config
 from edgellm.simd import ops, targets
 
-TARGET = targets.choose(load_config().target)
+CONFIG = load_config()
+TARGET = targets.named(CONFIG.cross.target) if CONFIG.cross else targets.choose(CONFIG.target)
 LARGEST_TILE = TARGET.token_tiles[0]
 WEIGHT_FLIP = TARGET.weight_flip
 ops.use(TARGET.name)
@@ -34,6 +39,7 @@ __all__ = [
     "int32",
     "int64",
     "kernel",
+    "kernel_names",
     "symbol",
 ]
 
@@ -51,6 +57,13 @@ def kernel(function):
     """A kernel: enters itself as "file.function"."""
     _KERNELS[f"{function.__module__.rpartition('.')[2]}.{function.__name__}"] = function
     return function
+
+
+def kernel_names() -> list[str]:
+    """Every kernel of every file here."""
+    for module in pkgutil.iter_modules(edgellm.kernels.__path__):
+        importlib.import_module(f"edgellm.kernels.{module.name}")
+    return sorted(_KERNELS)
 
 
 def symbol(name: str) -> str:
@@ -106,8 +119,28 @@ def compile_module(name: str):
     for function in module.functions:
         if not function.is_declaration and function.name != symbol(name):
             function.linkage = "internal"
+    _aim(context.codegen(), module)
     library.optimize()
     return module
+
+
+@functools.cache
+def _other_machine():
+    """The machine that EDGELLM_CROSS names, set up as Numba does for its own."""
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    cross = CONFIG.cross
+    reloc = "static" if cross.triple.startswith("x86") else "default"
+    return llvm.Target.from_triple(cross.triple).create_target_machine(
+        cross.cpu, cross.features, opt=3, reloc=reloc, codemodel="jitdefault", jit=True
+    )
+
+
+def _aim(codegen, module) -> None:
+    """Let what comes now, optimizing and emitting, be for the other machine, if there is one."""
+    if CONFIG.cross is not None:
+        codegen._tm = _other_machine()
+        module.triple, module.data_layout = codegen._tm.triple, str(codegen._tm.target_data)
 
 
 def compile_kernel(name: str) -> bytes:

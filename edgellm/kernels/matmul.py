@@ -21,12 +21,9 @@ that follow each other have the same panels.
 
 from __future__ import annotations
 
-from edgellm.kernels.jit import LARGEST_TILE, WEIGHT_FLIP, device, float32, kernel
+from edgellm.kernels import panels
+from edgellm.kernels.jit import LARGEST_TILE, device, kernel
 from edgellm.kernels.layout import (
-    AUX_SCALE_LOW,
-    AUX_START_HIGH,
-    AUX_START_LOW,
-    AUX_SUM,
     AUX_WORDS,
     BLOCK,
     LANES,
@@ -55,221 +52,16 @@ from edgellm.kernels.layout import (
 )
 from edgellm.simd.ops import (
     get_i64,
-    load_bf16,
-    load_bytes,
-    load_f16,
     load_f32,
-    load_i8,
-    load_u8,
-    mask_bytes,
-    shift_left_bytes,
-    shift_right_bytes,
-    splat,
-    to_f32,
 )
 from edgellm.simd.tiles import (
     add_rows,
     add_vector,
-    dot4,
-    dot4_signed,
-    fma_splat,
     pair_sums,
-    scale_fma,
-    scaled,
-    size,
-    start,
     store_rows,
     zeros,
-    zeros_i32,
     zeros_like,
 )
-
-# -- one panel: the expression of a single output --------------------------------------------------
-
-
-@device
-def _dots4(low, high, w, x, nt):
-    """32 columns of nibbles at w: columns 0-15 in the low ones, 16-31 in the high ones."""
-    for i in range(4):
-        q = load_bytes(w + 64 * i)
-        low = dot4(low, mask_bytes(q, 15), x + 4 * nt * i)
-        high = dot4(high, shift_right_bytes(q, 4), x + 4 * nt * (i + 4))
-    return low, high
-
-
-@device
-def _dots5(low, high, w, x, nt):
-    """The same with a fifth bit: first a vector whose bit i is the top bit of vector i of the eight."""
-    top = load_bytes(w)
-    q = load_bytes(w + 64)
-    low = dot4(low, mask_bytes(q, 15) | mask_bytes(shift_left_bytes(top, 4), 16), x)
-    high = dot4(high, shift_right_bytes(q, 4) | mask_bytes(top, 16), x + 16 * nt)
-    q = load_bytes(w + 128)
-    low = dot4(low, mask_bytes(q, 15) | mask_bytes(shift_left_bytes(top, 3), 16), x + 4 * nt)
-    high = dot4(high, shift_right_bytes(q, 4) | mask_bytes(shift_right_bytes(top, 1), 16), x + 20 * nt)
-    q = load_bytes(w + 192)
-    low = dot4(low, mask_bytes(q, 15) | mask_bytes(shift_left_bytes(top, 2), 16), x + 8 * nt)
-    high = dot4(high, shift_right_bytes(q, 4) | mask_bytes(shift_right_bytes(top, 2), 16), x + 24 * nt)
-    q = load_bytes(w + 256)
-    low = dot4(low, mask_bytes(q, 15) | mask_bytes(shift_left_bytes(top, 1), 16), x + 12 * nt)
-    high = dot4(high, shift_right_bytes(q, 4) | mask_bytes(shift_right_bytes(top, 3), 16), x + 28 * nt)
-    return low, high
-
-
-@device
-def _with_zero(c, w, x, aux, columns, dots, panel_block):
-    """value d * (code - zero): the accumulators start at -zero * sum(x)."""
-    nt = size(c)
-    for _ in range(columns // BLOCK):
-        low, high = start(c, aux + AUX_START_LOW * 4 * nt), start(c, aux + AUX_START_HIGH * 4 * nt)
-        low, high = dots(low, high, w + 32, x, nt)
-        c = scale_fma(c, low, high, aux + AUX_SCALE_LOW * 4 * nt, load_f16(w))
-        w += panel_block
-        x += BLOCK * nt
-        aux += AUX_WORDS * 4 * nt
-    return c
-
-
-@device
-def _with_minimum(c, w, x, aux, columns, dots, panel_block):
-    """value d * code + m: the minimum meets the sum of the activations."""
-    nt = size(c)
-    for _ in range(columns // BLOCK):
-        low, high = dots(zeros_i32(c), zeros_i32(c), w + 64, x, nt)
-        c = scale_fma(c, low, high, aux + AUX_SCALE_LOW * 4 * nt, load_f16(w))
-        c = fma_splat(c, load_f16(w + 32), aux + AUX_SUM * 4 * nt, 4)
-        w += panel_block
-        x += BLOCK * nt
-        aux += AUX_WORDS * 4 * nt
-    return c
-
-
-@device
-def _with_two_levels(c, w, x, aux, columns, dots, panel_block, block_bytes):
-    """value (d * scale) * code - dmin * minimum: bytes of scale and minimum for each 32 columns, d, dmin
-    for 256.
-    """
-    nt = size(c)
-    nothing = splat(float32(0.0))
-    for _ in range(columns // 256):
-        d, dmin = load_f16(w), load_f16(w + 32)
-        for block in range(8):
-            low, high = dots(zeros_i32(c), zeros_i32(c), w + 320 + block * block_bytes, x, nt)
-            scale = d * to_f32(load_u8(w + 64 + 16 * block))
-            minimum = nothing - dmin * to_f32(load_u8(w + 192 + 16 * block))
-            c = scale_fma(c, low, high, aux + AUX_SCALE_LOW * 4 * nt, scale)
-            c = fma_splat(c, minimum, aux + AUX_SUM * 4 * nt, 4)
-            x += BLOCK * nt
-            aux += AUX_WORDS * 4 * nt
-        w += panel_block
-    return c
-
-
-@device
-def _q4_0(c, w, x, aux, x_stride, columns):
-    return _with_zero(c, w, x, aux, columns, _dots4, PANEL_Q4_0)
-
-
-@device
-def _q4_1(c, w, x, aux, x_stride, columns):
-    return _with_minimum(c, w, x, aux, columns, _dots4, PANEL_Q4_1)
-
-
-@device
-def _q5_0(c, w, x, aux, x_stride, columns):
-    return _with_zero(c, w, x, aux, columns, _dots5, PANEL_Q5_0)
-
-
-@device
-def _q5_1(c, w, x, aux, x_stride, columns):
-    return _with_minimum(c, w, x, aux, columns, _dots5, PANEL_Q5_1)
-
-
-@device
-def _q4_k(c, w, x, aux, x_stride, columns):
-    return _with_two_levels(c, w, x, aux, columns, _dots4, PANEL_Q4_K, 256)
-
-
-@device
-def _q5_k(c, w, x, aux, x_stride, columns):
-    return _with_two_levels(c, w, x, aux, columns, _dots5, PANEL_Q5_K, 320)
-
-
-@device
-def _q8_0(c, w, x, aux, x_stride, columns):
-    """signed bytes, value d * code. Where dot4_signed wants them flipped, the start takes 128 * sum(x)
-    back.
-    """
-    nt = size(c)
-    for _ in range(columns // BLOCK):
-        if WEIGHT_FLIP:
-            low, high = start(c, aux + AUX_START_LOW * 4 * nt), start(c, aux + AUX_START_HIGH * 4 * nt)
-        else:
-            low, high = zeros_i32(c), zeros_i32(c)
-        for i in range(4):
-            low = dot4_signed(low, load_bytes(w + 32 + 64 * i), x + 4 * nt * i)
-            high = dot4_signed(high, load_bytes(w + 288 + 64 * i), x + 4 * nt * (i + 4))
-        c = scale_fma(c, low, high, aux + AUX_SCALE_LOW * 4 * nt, load_f16(w))
-        w += PANEL_Q8_0
-        x += BLOCK * nt
-        aux += AUX_WORDS * 4 * nt
-    return c
-
-
-@device
-def _q6_k(c, w, x, aux, x_stride, columns):
-    """codes 0-63, value d * scale * (code - 32), a signed byte of scale for each 16 columns, d for each 256.
-
-    The top two bits of eight vectors stand in two, at bits 0, 2, 4 and 6 (`pack.q6_k` draws it).
-    f32(sum * scale) is exact: it stays below 2^24.
-    """
-    nt = size(c)
-    for _ in range(columns // 256):
-        d = load_f16(w + 256)
-        for block in range(8):
-            plane = w + 288 + block * 384
-            low, high = start(c, aux + AUX_START_LOW * 4 * nt), start(c, aux + AUX_START_HIGH * 4 * nt)
-            for u in range(2):
-                top = load_bytes(plane + 256 + 64 * u)
-                q = load_bytes(plane + 128 * u)
-                low_code = mask_bytes(q, 15) | mask_bytes(shift_left_bytes(top, 4), 48)
-                high_code = shift_right_bytes(q, 4) | mask_bytes(shift_left_bytes(top, 2), 48)
-                low = dot4(low, low_code, x + 8 * nt * u)
-                high = dot4(high, high_code, x + 8 * nt * u + 16 * nt)
-                q = load_bytes(plane + 128 * u + 64)
-                low_code = mask_bytes(q, 15) | mask_bytes(top, 48)
-                high_code = shift_right_bytes(q, 4) | mask_bytes(shift_right_bytes(top, 2), 48)
-                low = dot4(low, low_code, x + 8 * nt * u + 4 * nt)
-                high = dot4(high, high_code, x + 8 * nt * u + 20 * nt)
-            low = scaled(low, load_i8(w + block * 32))
-            high = scaled(high, load_i8(w + block * 32 + 16))
-            c = scale_fma(c, low, high, aux + AUX_SCALE_LOW * 4 * nt, d)
-            x += BLOCK * nt
-            aux += AUX_WORDS * 4 * nt
-        w += PANEL_Q6_K
-    return c
-
-
-@device
-def _f16(c, w, x, aux, x_stride, columns):
-    for k in range(columns):
-        c = fma_splat(c, load_f16(w + 32 * k), x + 4 * k, x_stride)
-    return c
-
-
-@device
-def _bf16(c, w, x, aux, x_stride, columns):
-    for k in range(columns):
-        c = fma_splat(c, load_bf16(w + 32 * k), x + 4 * k, x_stride)
-    return c
-
-
-@device
-def _f32(c, w, x, aux, x_stride, columns):
-    for k in range(columns):
-        c = fma_splat(c, load_f32(w + 64 * k), x + 4 * k, x_stride)
-    return c
-
 
 # -- a chunk: token tiles outside, panels inside ---------------------------------------------------
 
@@ -337,64 +129,64 @@ def _matmul(args, header, chunk, panel, panel_bytes, x_bytes):
 @kernel
 def q4_0(args, header, chunk, worker):
     columns = get_i64(args + 8 * MM_COLUMNS)
-    _matmul(args, header, chunk, _q4_0, columns // BLOCK * PANEL_Q4_0, columns)
+    _matmul(args, header, chunk, panels.q4_0, columns // BLOCK * PANEL_Q4_0, columns)
 
 
 @kernel
 def q4_1(args, header, chunk, worker):
     columns = get_i64(args + 8 * MM_COLUMNS)
-    _matmul(args, header, chunk, _q4_1, columns // BLOCK * PANEL_Q4_1, columns)
+    _matmul(args, header, chunk, panels.q4_1, columns // BLOCK * PANEL_Q4_1, columns)
 
 
 @kernel
 def q5_0(args, header, chunk, worker):
     columns = get_i64(args + 8 * MM_COLUMNS)
-    _matmul(args, header, chunk, _q5_0, columns // BLOCK * PANEL_Q5_0, columns)
+    _matmul(args, header, chunk, panels.q5_0, columns // BLOCK * PANEL_Q5_0, columns)
 
 
 @kernel
 def q5_1(args, header, chunk, worker):
     columns = get_i64(args + 8 * MM_COLUMNS)
-    _matmul(args, header, chunk, _q5_1, columns // BLOCK * PANEL_Q5_1, columns)
+    _matmul(args, header, chunk, panels.q5_1, columns // BLOCK * PANEL_Q5_1, columns)
 
 
 @kernel
 def q4_k(args, header, chunk, worker):
     columns = get_i64(args + 8 * MM_COLUMNS)
-    _matmul(args, header, chunk, _q4_k, columns // 256 * PANEL_Q4_K, columns)
+    _matmul(args, header, chunk, panels.q4_k, columns // 256 * PANEL_Q4_K, columns)
 
 
 @kernel
 def q5_k(args, header, chunk, worker):
     columns = get_i64(args + 8 * MM_COLUMNS)
-    _matmul(args, header, chunk, _q5_k, columns // 256 * PANEL_Q5_K, columns)
+    _matmul(args, header, chunk, panels.q5_k, columns // 256 * PANEL_Q5_K, columns)
 
 
 @kernel
 def q8_0(args, header, chunk, worker):
     columns = get_i64(args + 8 * MM_COLUMNS)
-    _matmul(args, header, chunk, _q8_0, columns // BLOCK * PANEL_Q8_0, columns)
+    _matmul(args, header, chunk, panels.q8_0, columns // BLOCK * PANEL_Q8_0, columns)
 
 
 @kernel
 def q6_k(args, header, chunk, worker):
     columns = get_i64(args + 8 * MM_COLUMNS)
-    _matmul(args, header, chunk, _q6_k, columns // 256 * PANEL_Q6_K, columns)
+    _matmul(args, header, chunk, panels.q6_k, columns // 256 * PANEL_Q6_K, columns)
 
 
 @kernel
 def f16(args, header, chunk, worker):
     columns = get_i64(args + 8 * MM_COLUMNS)
-    _matmul(args, header, chunk, _f16, columns * 2 * LANES, get_i64(args + 8 * MM_X_STRIDE))
+    _matmul(args, header, chunk, panels.f16, columns * 2 * LANES, get_i64(args + 8 * MM_X_STRIDE))
 
 
 @kernel
 def bf16(args, header, chunk, worker):
     columns = get_i64(args + 8 * MM_COLUMNS)
-    _matmul(args, header, chunk, _bf16, columns * 2 * LANES, get_i64(args + 8 * MM_X_STRIDE))
+    _matmul(args, header, chunk, panels.bf16, columns * 2 * LANES, get_i64(args + 8 * MM_X_STRIDE))
 
 
 @kernel
 def f32(args, header, chunk, worker):
     columns = get_i64(args + 8 * MM_COLUMNS)
-    _matmul(args, header, chunk, _f32, columns * 4 * LANES, get_i64(args + 8 * MM_X_STRIDE))
+    _matmul(args, header, chunk, panels.f32, columns * 4 * LANES, get_i64(args + 8 * MM_X_STRIDE))

@@ -1,4 +1,4 @@
-"""Nodes -> ops of the plan. One function a kind of node, registered by its class.
+"""Nodes -> ops of the plan: where values stand, and in which forms. `nodes.py` has each kind of node.
 
 A value has a `Place`: f32 rows in a buffer, at a stride; reshapes and slices are places in the same buffer.
 A matmul over quantized weights wants its input quantized: a producer that can write that form itself is
@@ -7,10 +7,8 @@ told to (`wants`), else a `quantize` op is put between.
 
 from __future__ import annotations
 
-import math
 import struct
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -27,11 +25,8 @@ from edgellm.graph.passes import Project, RopeAttention, fuse_residual, fuse_rop
 from edgellm.kernels import layout as L
 
 _PASS_ON = (ops.Reshape, ops.Slice, ops.RMSNorm)  # between a projection and the attention that reads it
-_LEAST_BYTES, _MOST_BYTES = 32 << 10, 256 << 10  # of a matmul's chunk; the most is what L2 keeps
 
 Argument = int | Ref | Packed
-_Lower = Callable[["Lowering", Node], None]
-_LOWERINGS: dict[type[ops.Op], _Lower] = {}
 
 
 class Place(NamedTuple):
@@ -75,15 +70,6 @@ class Program:
     group: int = 1  # query heads that share a kv head, in the layer where they are most
 
 
-def _lowers(*kinds: type[ops.Op]) -> Callable[[_Lower], _Lower]:
-    def register(function: _Lower) -> _Lower:
-        for kind in kinds:
-            _LOWERINGS[kind] = function
-        return function
-
-    return register
-
-
 def float_bits(value: float) -> int:
     """The bits of an f32, as kernels take small constants."""
     return int(struct.unpack("<i", struct.pack("<f", value))[0])
@@ -117,8 +103,10 @@ class Lowering:
 
     def run(self) -> Program:
         """Lower every node. Raises UnsupportedError for one without a kernel."""
+        from edgellm.backends.cpu.nodes import LOWERINGS  # they are written in terms of this class
+
         for node in self.nodes:
-            lower = _LOWERINGS.get(type(node.op))
+            lower = LOWERINGS.get(type(node.op))
             if lower is None:
                 self.refuse(type(node.op).__name__)
             else:
@@ -273,193 +261,3 @@ class Lowering:
             self._tables[key] = RopeTable(config, values, self.graph.context_length)
             self.program.ropes.append(self._tables[key])
         return self._tables[key]
-
-
-# -- one function a kind of node -------------------------------------------------------------------
-
-
-@_lowers(ops.Embed)
-def _embed(lw: Lowering, node: Node) -> None:
-    assert isinstance(node.op, ops.Embed)
-    if node.op.of != "tokens" or lw.program.table is not None:
-        lw.refuse("a second table of embeddings")
-    lw.program.table = node.weights[0]
-    lw.program.tokens_in = lw.make(node.outputs[0])
-    lw.program.tokens_in.ref.buffer.first = -1
-
-
-@_lowers(Project)
-def _project(lw: Lowering, node: Node) -> None:
-    """One matmul for all the weights; its outputs are columns of one buffer."""
-    assert isinstance(node.op, Project)
-    x = node.inputs[0]
-    pairs = [(w, b) for w, b in zip(node.weights[::2], node.weights[1::2], strict=True) if w is not None]
-    packed = lw.store.add(pairs)
-    args: list[Argument] = [0] * L.MM_WORDS
-    args[L.MM_PLANES] = 1
-    if packed.form.quantized:
-        args[L.MM_X], args[L.MM_AUX], _, args[L.MM_PLANES] = lw.read_quantized(x, packed.form.zero)
-    else:
-        rows = lw.read(x)
-        args[L.MM_X], args[L.MM_X_STRIDE] = rows.ref, rows.stride
-    if node.op.residual:
-        args[L.MM_RESIDUAL] = lw.read(node.inputs[1]).ref
-    y = lw.make(node.outputs[0], packed.panels * L.LANES)
-    for value, start in zip(node.outputs, packed.row_starts, strict=True):
-        lw.places[value] = Place(y.ref + 4 * start, y.stride, y.slot)
-    per_chunk = _panels_per_chunk(packed.panels, packed.panel_bytes, lw.threads)
-    args[L.MM_WEIGHTS], args[L.MM_Y], args[L.MM_Y_STRIDE] = packed, y.ref, y.stride
-    args[L.MM_COLUMNS], args[L.MM_PANELS], args[L.MM_PANELS_PER_CHUNK] = (
-        packed.columns,
-        packed.panels,
-        per_chunk,
-    )
-    args[L.MM_BIAS] = int(packed.bias.ctypes.data) if packed.bias is not None else 0
-    args[L.MM_SLOT] = y.slot
-    lw.emit(f"matmul.{packed.form.name}", args, y.slot, L.MM_TOKENS, -(-packed.panels // per_chunk))
-
-
-@_lowers(ops.RMSNorm)
-def _rms_norm(lw: Lowering, node: Node) -> None:
-    assert isinstance(node.op, ops.RMSNorm)
-    (value,), out, (weight,) = node.inputs, node.outputs[0], node.weights
-    if weight is None or math.prod(weight.shape) != value.shape[-1]:
-        lw.refuse("a norm without weights, or with some for each group")
-        return
-    if len(value.shape) == 3:
-        _head_norm(lw, node, node.op.eps, weight)
-        return
-    plain, coded = lw.wants(out)
-    x = lw.read(value)
-    slot, _ = lw.rows_of(out)
-    y = lw.make(out) if plain else None
-    codes = lw.make_quantized(out) if coded else None
-    lw.emit_rows(
-        "pointwise.rms_norm", x, value.width, weight=lw.vector(weight), y=y, codes=codes, slot=slot,
-        eps=node.op.eps, rows=lw.row_index.get(value, L.H_ONE),
-    )  # fmt: skip
-
-
-def _head_norm(lw: Lowering, node: Node, eps: float, weight: Weight) -> None:
-    """Each head on its own: the norm of queries and keys."""
-    value, out = node.inputs[0], node.outputs[0]
-    heads, columns = value.shape[1:]
-    assert isinstance(heads, int)
-    assert isinstance(columns, int)
-    x = lw.read(value)
-    y = lw.make(out)
-    lw.emit_rows("pointwise.head_norm", x, columns, weight=lw.vector(weight), y=y, eps=eps, heads=heads)
-
-
-@_lowers(ops.Glu)
-def _glu(lw: Lowering, node: Node) -> None:
-    assert isinstance(node.op, ops.Glu)
-    if node.op.kind != "silu":
-        lw.refuse(f"a {node.op.kind} gate")
-    out = node.outputs[0]
-    plain, coded = lw.wants(out)
-    gate, up = (lw.read(v) for v in node.inputs)
-    if gate.stride != up.stride:
-        lw.refuse("a gate and its partner of different types")
-    y = lw.make(out) if plain else None
-    codes = lw.make_quantized(out) if coded else None
-    lw.emit_rows("pointwise.glu_silu", gate, out.width, x2=up.ref, y=y, codes=codes)
-
-
-@_lowers(ops.SelectRows)
-def _select_rows(lw: Lowering, node: Node) -> None:
-    """Where a norm alone reads the rows, it picks them out itself."""
-    (value,), out = node.inputs, node.outputs[0]
-    readers = [n for n in lw.nodes if out in n.inputs]
-    if all(isinstance(n.op, ops.RMSNorm) for n in readers):
-        x = lw.places[value]
-        lw.places[out] = Place(x.ref, x.stride, L.H_OUTPUTS)
-        lw.row_index[out] = L.H_OUTPUT_ROWS
-        return
-    x = lw.read(value)
-    y = lw.make(out)
-    lw.emit_rows("pointwise.gather", x, out.width, y=y, slot=y.slot, rows=L.H_OUTPUT_ROWS)
-
-
-@_lowers(ops.Reshape)
-def _reshape(lw: Lowering, node: Node) -> None:
-    lw.places[node.outputs[0]] = lw.places[node.inputs[0]]
-
-
-@_lowers(ops.Slice)
-def _slice(lw: Lowering, node: Node) -> None:
-    assert isinstance(node.op, ops.Slice)
-    x = lw.places[node.inputs[0]]
-    if len(node.inputs[0].shape) != 2:
-        lw.refuse("a slice of heads")
-    lw.places[node.outputs[0]] = Place(x.ref + 4 * node.op.start, x.stride, x.slot)
-
-
-@_lowers(RopeAttention)
-def _attention(lw: Lowering, node: Node) -> None:
-    """Two ops: turn and store keys and values, then attend."""
-    assert isinstance(node.op, RopeAttention)
-    attention, rope = node.op.attention, node.op.rope
-    _check_attention(lw, node, attention)
-    q, k, v = (lw.read(value) for value in node.inputs)
-    heads, head_dim = (int(d) for d in node.inputs[0].shape[1:] if isinstance(d, int))
-    kv_heads = node.inputs[1].shape[1]
-    assert isinstance(kv_heads, int)
-    pool = lw.pools[attention.cache]
-
-    args: list[Argument] = [0] * L.RS_WORDS
-    args[L.RS_Q], args[L.RS_K], args[L.RS_V] = q.ref, k.ref, v.ref
-    args[L.RS_Q_STRIDE], args[L.RS_K_STRIDE], args[L.RS_V_STRIDE] = q.stride, k.stride, v.stride
-    args[L.RS_HEADS], args[L.RS_KV_HEADS], args[L.RS_HEAD_DIM], args[L.RS_POOL] = (
-        heads,
-        kv_heads,
-        head_dim,
-        pool,
-    )
-    if rope is not None:
-        table = lw.rope_table(rope, node.weights[1])
-        args[L.RS_DIMS], args[L.RS_NEOX] = rope.dims, int(rope.style == "neox")
-        args[L.RS_TABLE] = int(table.rows.ctypes.data)
-    lw.emit(f"attention.rope_store_{lw.config.kv_type}", args, L.H_TOKENS, L.PW_CHUNK, 1)
-
-    q = lw.read(node.inputs[0])
-    out = lw.make(node.outputs[0])
-    pairs = max(L.MAX_PAIRS, heads // kv_heads)
-    lw.program.group = max(lw.program.group, heads // kv_heads)
-    scratch = -(-L.attention_scratch(pairs, head_dim) // 64) * 64
-    args = [0] * L.AT_WORDS
-    args[L.AT_Q], args[L.AT_Q_STRIDE], args[L.AT_OUT], args[L.AT_OUT_STRIDE] = (
-        q.ref,
-        q.stride,
-        out.ref,
-        out.stride,
-    )
-    args[L.AT_HEADS], args[L.AT_KV_HEADS], args[L.AT_HEAD_DIM], args[L.AT_POOL] = (
-        heads,
-        kv_heads,
-        head_dim,
-        pool,
-    )
-    args[L.AT_SCALE], args[L.AT_WINDOW] = float_bits(attention.scale), attention.window
-    args[L.AT_SCRATCH] = lw.arena.buffer(scratch * lw.threads, len(lw.program.ops))
-    args[L.AT_SCRATCH_STRIDE] = scratch
-    lw.emit(f"attention.attend_{lw.config.kv_type}", args, L.H_ITEMS, 1, kv_heads)
-
-
-def _check_attention(lw: Lowering, node: Node, op: ops.Attention) -> None:
-    head_dim = node.inputs[0].shape[2]
-    assert isinstance(head_dim, int)
-    if len(node.inputs) != 3 or op.value_dim != head_dim:
-        lw.refuse("latent attention")
-    if not op.causal or op.softcap or node.weights[0] is not None:
-        lw.refuse("attention that is not causal, or has a softcap or sinks")
-    if head_dim % L.LANES:
-        lw.refuse(f"heads of {head_dim} dimensions (a multiple of {L.LANES} is needed)")
-
-
-def _panels_per_chunk(panels: int, panel_bytes: int, threads: int) -> int:
-    """Enough chunks that nobody waits long for the last one, but each worth the two words it takes to
-    share it.
-    """
-    least, most = -(-_LEAST_BYTES // panel_bytes), _MOST_BYTES // panel_bytes
-    return max(1, min(max(panels // (12 * threads), least), most, -(-panels // threads)))
