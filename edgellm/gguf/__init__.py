@@ -14,8 +14,9 @@ How to add one:
 - a metadata type: a member of `ValueType` and its row in `NUMBERS` (types.py).
 """
 
-from edgellm.gguf.file import GGUFFile, open_gguf
+from edgellm.gguf.file import GGUFFile
 from edgellm.gguf.metadata import Metadata
+from edgellm.gguf.split import SplitFile, open_gguf
 from edgellm.gguf.strings import StringArray
 from edgellm.gguf.tensors import TensorInfo
 from edgellm.gguf.types import TensorType, ValueType
@@ -24,6 +25,7 @@ from edgellm.gguf.write import write_gguf
 __all__ = [
     "GGUFFile",
     "Metadata",
+    "SplitFile",
     "StringArray",
     "TensorInfo",
     "TensorType",

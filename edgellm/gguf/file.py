@@ -121,8 +121,8 @@ class GGUFFile:
         )
 
 
-def open_gguf(path: str | os.PathLike[str]) -> GGUFFile:
-    """Map a GGUF file of version 2 or 3 and check all that it says about itself.
+def open_single(path: str | os.PathLike[str]) -> GGUFFile:
+    """Map one GGUF file of version 2 or 3 and check all that it says about itself.
 
     Raises ModelNotFoundError when there is no file, FormatError when it is broken or no GGUF file,
     UnsupportedError for versions, byte orders and tensor types that edgellm does not read, UsageError for
