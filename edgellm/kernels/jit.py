@@ -31,6 +31,7 @@ ops.use(TARGET.name)
 __all__ = [
     "LARGEST_TILE",
     "WEIGHT_FLIP",
+    "add_kernel",
     "assembly",
     "compile_kernel",
     "compile_module",
@@ -64,6 +65,11 @@ def kernel_names() -> list[str]:
     for module in pkgutil.iter_modules(edgellm.kernels.__path__):
         importlib.import_module(f"edgellm.kernels.{module.name}")
     return sorted(_KERNELS)
+
+
+def add_kernel(name, function):
+    """Enter a kernel that a function made, as "file.function"."""
+    _KERNELS[name] = function
 
 
 def symbol(name: str) -> str:

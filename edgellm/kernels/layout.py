@@ -58,6 +58,22 @@ PANEL_Q4_K = 64 + 256 + 8 * 256  # f16 d and dmin, 8 x 16 u8 scales, 8 x 16 u8 m
 PANEL_Q5_K = 64 + 256 + 8 * (64 + 256)  # the same, with fifth bits before the nibbles
 PANEL_Q6_K = 256 + 32 + 8 * (256 + 128)  # 16 x 16 i8 scales, f16 scales, 8 x (low nibbles, two top bits)
 
+# Every packed form, by the name of its kernels (matmul.NAME, pack.NAME): columns of a block, bytes of a
+# panel of it.
+FORMS = {
+    "f32": (1, 4 * LANES),
+    "f16": (1, 2 * LANES),
+    "bf16": (1, 2 * LANES),
+    "q4_0": (BLOCK, PANEL_Q4_0),
+    "q4_1": (BLOCK, PANEL_Q4_1),
+    "q5_0": (BLOCK, PANEL_Q5_0),
+    "q5_1": (BLOCK, PANEL_Q5_1),
+    "q8_0": (BLOCK, PANEL_Q8_0),
+    "q4_k": (256, PANEL_Q4_K),
+    "q5_k": (256, PANEL_Q5_K),
+    "q6_k": (256, PANEL_Q6_K),
+}
+
 # -- argument blocks: int64 words; addresses unless said otherwise ----------------------------------
 # matmul.*: y[t, n] = sum_k x[t, k] w[n, k] (+ bias[n]) (+ residual[t, n])
 MM_TOKENS = 64  # tokens of a chunk, at most: a multiple of every token tile
@@ -71,7 +87,7 @@ MM_TOKENS = 64  # tokens of a chunk, at most: a multiple of every token tile
     MM_COLUMNS,  # number: K
     MM_PANELS,  # number: all of the weight
     MM_PANELS_PER_CHUNK,  # number
-    MM_X_STRIDE,  # number: bytes from token to token (f32 kernels only)
+    MM_X_STRIDE,  # number: bytes from row to row; of quantized rows, the columns
     MM_Y_STRIDE,  # number: bytes from token to token
     MM_SLOT,  # number: header word that holds the token count
     MM_PLANES,  # number: quantized rows of a token, 1 or 2

@@ -22,10 +22,11 @@ that follow each other have the same panels.
 from __future__ import annotations
 
 from edgellm.kernels import panels
-from edgellm.kernels.jit import LARGEST_TILE, device, kernel
+from edgellm.kernels.jit import LARGEST_TILE, add_kernel, device
 from edgellm.kernels.layout import (
     AUX_WORDS,
     BLOCK,
+    FORMS,
     LANES,
     MM_AUX,
     MM_BIAS,
@@ -41,14 +42,6 @@ from edgellm.kernels.layout import (
     MM_X_STRIDE,
     MM_Y,
     MM_Y_STRIDE,
-    PANEL_Q4_0,
-    PANEL_Q4_1,
-    PANEL_Q4_K,
-    PANEL_Q5_0,
-    PANEL_Q5_1,
-    PANEL_Q5_K,
-    PANEL_Q6_K,
-    PANEL_Q8_0,
 )
 from edgellm.simd.ops import (
     get_i64,
@@ -77,14 +70,12 @@ def _finish(out, y, at, y_stride, bias, residual):
 
 
 @device
-def _tile(c, panel, panel_bytes, x_bytes, row, first, last, args):
-    """Rows `row` to `row` + NT, panels `first` to `last`; the tile `c` gives NT. `x_bytes` is a row's
-    share of X.
-    """
+def _tile(c, panel, panel_bytes, row, first, last, args):
+    """Rows `row` to `row` + NT, panels `first` to `last`; the tile `c` gives NT."""
     columns, planes = get_i64(args + 8 * MM_COLUMNS), get_i64(args + 8 * MM_PLANES)
     x_stride = get_i64(args + 8 * MM_X_STRIDE)
     y_stride = get_i64(args + 8 * MM_Y_STRIDE)
-    x = get_i64(args + 8 * MM_X) + row * x_bytes
+    x = get_i64(args + 8 * MM_X) + row * x_stride
     aux = get_i64(args + 8 * MM_AUX) + row * (columns // BLOCK) * AUX_WORDS * 4
     w = get_i64(args + 8 * MM_WEIGHTS) + first * panel_bytes
     offset = row // planes * y_stride
@@ -103,7 +94,7 @@ def _tile(c, panel, panel_bytes, x_bytes, row, first, last, args):
 
 
 @device
-def _matmul(args, header, chunk, panel, panel_bytes, x_bytes):
+def _matmul(args, header, chunk, panel, panel_bytes):
     tokens = get_i64(header + 8 * get_i64(args + 8 * MM_SLOT))
     planes, per_chunk = get_i64(args + 8 * MM_PLANES), get_i64(args + 8 * MM_PANELS_PER_CHUNK)
     blocks = (tokens + MM_TOKENS - 1) // MM_TOKENS
@@ -113,80 +104,26 @@ def _matmul(args, header, chunk, panel, panel_bytes, x_bytes):
     rows = min(tokens * planes, row + MM_TOKENS * planes)
     if LARGEST_TILE >= 8:
         while rows - row >= 8:
-            _tile(zeros(8), panel, panel_bytes, x_bytes, row, first, last, args)
+            _tile(zeros(8), panel, panel_bytes, row, first, last, args)
             row += 8
     if LARGEST_TILE >= 4:
         while rows - row >= 4:
-            _tile(zeros(4), panel, panel_bytes, x_bytes, row, first, last, args)
+            _tile(zeros(4), panel, panel_bytes, row, first, last, args)
             row += 4
     while rows - row >= 2:
-        _tile(zeros(2), panel, panel_bytes, x_bytes, row, first, last, args)
+        _tile(zeros(2), panel, panel_bytes, row, first, last, args)
         row += 2
     if row < rows:
-        _tile(zeros(1), panel, panel_bytes, x_bytes, row, first, last, args)
+        _tile(zeros(1), panel, panel_bytes, row, first, last, args)
 
 
-@kernel
-def q4_0(args, header, chunk, worker):
-    columns = get_i64(args + 8 * MM_COLUMNS)
-    _matmul(args, header, chunk, panels.q4_0, columns // BLOCK * PANEL_Q4_0, columns)
+def _kernel(panel, block_columns, block_bytes):
+    def matmul(args, header, chunk, worker):
+        panel_bytes = get_i64(args + 8 * MM_COLUMNS) // block_columns * block_bytes
+        _matmul(args, header, chunk, panel, panel_bytes)
+
+    return matmul
 
 
-@kernel
-def q4_1(args, header, chunk, worker):
-    columns = get_i64(args + 8 * MM_COLUMNS)
-    _matmul(args, header, chunk, panels.q4_1, columns // BLOCK * PANEL_Q4_1, columns)
-
-
-@kernel
-def q5_0(args, header, chunk, worker):
-    columns = get_i64(args + 8 * MM_COLUMNS)
-    _matmul(args, header, chunk, panels.q5_0, columns // BLOCK * PANEL_Q5_0, columns)
-
-
-@kernel
-def q5_1(args, header, chunk, worker):
-    columns = get_i64(args + 8 * MM_COLUMNS)
-    _matmul(args, header, chunk, panels.q5_1, columns // BLOCK * PANEL_Q5_1, columns)
-
-
-@kernel
-def q4_k(args, header, chunk, worker):
-    columns = get_i64(args + 8 * MM_COLUMNS)
-    _matmul(args, header, chunk, panels.q4_k, columns // 256 * PANEL_Q4_K, columns)
-
-
-@kernel
-def q5_k(args, header, chunk, worker):
-    columns = get_i64(args + 8 * MM_COLUMNS)
-    _matmul(args, header, chunk, panels.q5_k, columns // 256 * PANEL_Q5_K, columns)
-
-
-@kernel
-def q8_0(args, header, chunk, worker):
-    columns = get_i64(args + 8 * MM_COLUMNS)
-    _matmul(args, header, chunk, panels.q8_0, columns // BLOCK * PANEL_Q8_0, columns)
-
-
-@kernel
-def q6_k(args, header, chunk, worker):
-    columns = get_i64(args + 8 * MM_COLUMNS)
-    _matmul(args, header, chunk, panels.q6_k, columns // 256 * PANEL_Q6_K, columns)
-
-
-@kernel
-def f16(args, header, chunk, worker):
-    columns = get_i64(args + 8 * MM_COLUMNS)
-    _matmul(args, header, chunk, panels.f16, columns * 2 * LANES, get_i64(args + 8 * MM_X_STRIDE))
-
-
-@kernel
-def bf16(args, header, chunk, worker):
-    columns = get_i64(args + 8 * MM_COLUMNS)
-    _matmul(args, header, chunk, panels.bf16, columns * 2 * LANES, get_i64(args + 8 * MM_X_STRIDE))
-
-
-@kernel
-def f32(args, header, chunk, worker):
-    columns = get_i64(args + 8 * MM_COLUMNS)
-    _matmul(args, header, chunk, panels.f32, columns * 4 * LANES, get_i64(args + 8 * MM_X_STRIDE))
+for _name, _block in FORMS.items():
+    add_kernel(f"matmul.{_name}", _kernel(getattr(panels, _name), *_block))

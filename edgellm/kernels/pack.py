@@ -6,9 +6,10 @@ That is a transposition of words; scales are gathered before them. Rows past the
 
 from __future__ import annotations
 
-from edgellm.kernels.jit import WEIGHT_FLIP, device, int64, kernel
+from edgellm.kernels.jit import WEIGHT_FLIP, add_kernel, device, int64
 from edgellm.kernels.layout import (
     BLOCK,
+    FORMS,
     LANES,
     PANEL_Q4_0,
     PANEL_Q4_1,
@@ -215,62 +216,21 @@ def _row_f16(source, target, row, columns):
         put_i16(target + 32 * k + 2 * row, get_i16(source + 2 * k))
 
 
+_row_bf16 = _row_f16  # both are words of 16 bits
+
+
 @device
 def _row_f32(source, target, row, columns):
     for k in range(columns):
         put_word(target + 64 * k + 4 * row, get_i32(source + 4 * k))
 
 
-@kernel
-def q4_0(args, header, chunk, worker):
-    _pack(args, chunk, _row_q4_0, get_i64(args + 8 * PK_COLUMNS) // BLOCK * PANEL_Q4_0)
+def _kernel(row_of_panel, block_columns, block_bytes):
+    def pack(args, header, chunk, worker):
+        _pack(args, chunk, row_of_panel, get_i64(args + 8 * PK_COLUMNS) // block_columns * block_bytes)
+
+    return pack
 
 
-@kernel
-def q4_1(args, header, chunk, worker):
-    _pack(args, chunk, _row_q4_1, get_i64(args + 8 * PK_COLUMNS) // BLOCK * PANEL_Q4_1)
-
-
-@kernel
-def q5_0(args, header, chunk, worker):
-    _pack(args, chunk, _row_q5_0, get_i64(args + 8 * PK_COLUMNS) // BLOCK * PANEL_Q5_0)
-
-
-@kernel
-def q5_1(args, header, chunk, worker):
-    _pack(args, chunk, _row_q5_1, get_i64(args + 8 * PK_COLUMNS) // BLOCK * PANEL_Q5_1)
-
-
-@kernel
-def q4_k(args, header, chunk, worker):
-    _pack(args, chunk, _row_q4_k, get_i64(args + 8 * PK_COLUMNS) // 256 * PANEL_Q4_K)
-
-
-@kernel
-def q5_k(args, header, chunk, worker):
-    _pack(args, chunk, _row_q5_k, get_i64(args + 8 * PK_COLUMNS) // 256 * PANEL_Q5_K)
-
-
-@kernel
-def q8_0(args, header, chunk, worker):
-    _pack(args, chunk, _row_q8_0, get_i64(args + 8 * PK_COLUMNS) // BLOCK * PANEL_Q8_0)
-
-
-@kernel
-def q6_k(args, header, chunk, worker):
-    _pack(args, chunk, _row_q6_k, get_i64(args + 8 * PK_COLUMNS) // 256 * PANEL_Q6_K)
-
-
-@kernel
-def f16(args, header, chunk, worker):
-    _pack(args, chunk, _row_f16, get_i64(args + 8 * PK_COLUMNS) * 2 * LANES)
-
-
-@kernel
-def bf16(args, header, chunk, worker):
-    _pack(args, chunk, _row_f16, get_i64(args + 8 * PK_COLUMNS) * 2 * LANES)
-
-
-@kernel
-def f32(args, header, chunk, worker):
-    _pack(args, chunk, _row_f32, get_i64(args + 8 * PK_COLUMNS) * 4 * LANES)
+for _name, _block in FORMS.items():
+    add_kernel(f"pack.{_name}", _kernel(globals()[f"_row_{_name}"], *_block))

@@ -126,7 +126,7 @@ def matmul(
     }
     if form.quantized:
         q = quantize(x, form.zero, planes)
-        args |= {L.MM_X: address(q), L.MM_AUX: address(q, tokens * planes * columns)}
+        args |= {L.MM_X: address(q), L.MM_AUX: address(q, tokens * planes * columns), L.MM_X_STRIDE: columns}
     else:
         args[L.MM_PLANES] = 1
         args |= {L.MM_X: address(x), L.MM_X_STRIDE: x.strides[0]}

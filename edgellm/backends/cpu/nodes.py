@@ -46,6 +46,7 @@ def _project(lw: Lowering, node: Node) -> None:
     args[L.MM_PLANES] = 1
     if packed.form.quantized:
         args[L.MM_X], args[L.MM_AUX], _, args[L.MM_PLANES] = lw.read_quantized(x, packed.form.zero)
+        args[L.MM_X_STRIDE] = packed.columns
     else:
         rows = lw.read(x)
         args[L.MM_X], args[L.MM_X_STRIDE] = rows.ref, rows.stride

@@ -23,24 +23,32 @@ class Form:
     """A packed form: its kernels are `matmul.<name>` and `pack.<name>`."""
 
     name: str
-    columns: int  # of one block
-    panel_bytes: int  # of 16 rows of one block
-    quantized: bool  # whether activations are quantized for it
+    quantized: bool = True  # whether activations are quantized for it
     zero: int = 0  # the zero point of its codes, as the activations' aux must know it
+
+    @property
+    def columns(self) -> int:
+        """Columns of one block."""
+        return L.FORMS[self.name][0]
+
+    @property
+    def panel_bytes(self) -> int:
+        """Bytes of 16 rows of one block."""
+        return L.FORMS[self.name][1]
 
 
 FORMS = {
-    TensorType.F32: Form("f32", 1, 4 * L.LANES, quantized=False),
-    TensorType.F16: Form("f16", 1, 2 * L.LANES, quantized=False),
-    TensorType.BF16: Form("bf16", 1, 2 * L.LANES, quantized=False),
-    TensorType.Q4_0: Form("q4_0", 32, L.PANEL_Q4_0, quantized=True, zero=8),
-    TensorType.Q4_1: Form("q4_1", 32, L.PANEL_Q4_1, quantized=True),
-    TensorType.Q5_0: Form("q5_0", 32, L.PANEL_Q5_0, quantized=True, zero=16),
-    TensorType.Q5_1: Form("q5_1", 32, L.PANEL_Q5_1, quantized=True),
-    TensorType.Q4_K: Form("q4_k", 256, L.PANEL_Q4_K, quantized=True),
-    TensorType.Q5_K: Form("q5_k", 256, L.PANEL_Q5_K, quantized=True),
-    TensorType.Q8_0: Form("q8_0", 32, L.PANEL_Q8_0, quantized=True, zero=128),
-    TensorType.Q6_K: Form("q6_k", 256, L.PANEL_Q6_K, quantized=True, zero=32),
+    TensorType.F32: Form("f32", quantized=False),
+    TensorType.F16: Form("f16", quantized=False),
+    TensorType.BF16: Form("bf16", quantized=False),
+    TensorType.Q4_0: Form("q4_0", zero=8),
+    TensorType.Q4_1: Form("q4_1"),
+    TensorType.Q5_0: Form("q5_0", zero=16),
+    TensorType.Q5_1: Form("q5_1"),
+    TensorType.Q8_0: Form("q8_0", zero=128),
+    TensorType.Q4_K: Form("q4_k"),
+    TensorType.Q5_K: Form("q5_k"),
+    TensorType.Q6_K: Form("q6_k", zero=32),
 }
 
 
