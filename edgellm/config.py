@@ -3,6 +3,8 @@
 EDGELLM_HOME       models, kernels and history live here        (default: ~/.cache/edgellm)
 EDGELLM_TARGET     the CPU's instruction set, by name            (default: the best this CPU has)
 EDGELLM_THREADS    threads that compute                          (default: physical cores allowed)
+EDGELLM_CROSS      compile kernels for another machine: "target,triple,cpu,features" as LLVM names them;
+                   what comes out does not run here
 """
 
 from __future__ import annotations
@@ -17,12 +19,23 @@ DEFAULT_MODEL = "smollm2:135m"
 
 
 @dataclass(frozen=True)
+class Cross:
+    """Another machine than this one: its target's name, and LLVM's triple, CPU and features."""
+
+    target: str
+    triple: str
+    cpu: str
+    features: str
+
+
+@dataclass(frozen=True)
 class Config:
     """Where things live and what is forced, as the environment says."""
 
     home: Path
     target: str | None
     threads: int | None
+    cross: Cross | None = None
 
     @property
     def kernels(self) -> Path:
@@ -48,7 +61,17 @@ def load_config() -> Config:
         home=Path(home).expanduser() if home else _cache_root() / "edgellm",
         target=os.environ.get("EDGELLM_TARGET") or None,
         threads=count,
+        cross=_cross(os.environ.get("EDGELLM_CROSS")),
     )
+
+
+def _cross(text: str | None) -> Cross | None:
+    if not text:
+        return None
+    if text.count(",") < 2:
+        raise UsageError(f"EDGELLM_CROSS is {text!r}: it must be target,triple,cpu and perhaps features")
+    target, triple, cpu, *features = text.split(",", 3)
+    return Cross(target, triple, cpu, "".join(features))
 
 
 def _cache_root() -> Path:

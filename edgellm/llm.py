@@ -107,21 +107,21 @@ class LLM:
 
     def detokenize(self, ids: Sequence[int], skip_special: bool = False) -> str:
         """The text of token ids; see `Tokenizer.decode`."""
-        return self.tokenizer.decode(ids, skip_special)
+        return self.tokenizer.decode(_checked_list(ids, "ids"), skip_special)
 
     def logits(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """The logits after each token, f32 [n, vocab_size].
 
         Raises UsageError for ids that the model does not know, ContextLengthError for too many.
         """
-        return self.engine.score(tokens)
+        return self.engine.score(_checked_list(tokens, "tokens"))
 
     def embed(self, texts: str | Sequence[str]) -> NDArray[np.float32]:
         """A vector of each text, as the model pools it: f32 [n, dim], or [dim] for a single str.
 
         Raises UsageError for a model that makes no embeddings.
         """
-        listed = [texts] if isinstance(texts, str) else list(texts)
+        listed = [texts] if isinstance(texts, str) else _checked_list(texts, "texts")
         vectors = self.engine.embed([self.tokenize(t) for t in listed])
         return np.asarray(vectors[0], np.float32) if isinstance(texts, str) else vectors
 
@@ -234,21 +234,33 @@ def _is_one(prompts: Any) -> bool:
     """Whether it is one prompt: a str, or a list of token ids."""
     if isinstance(prompts, str | np.ndarray):
         return True
-    if not isinstance(prompts, Sequence):
-        raise UsageError(f"a prompt is a str or a list of token ids, not {type(prompts).__name__}", "prompt")
-    return len(prompts) > 0 and all(isinstance(p, int | np.integer) for p in prompts)
+    listed = _ids(prompts)
+    return len(listed) > 0 and all(isinstance(p, int | np.integer) for p in listed)
 
 
 def _is_conversation(prompt: Any) -> bool:
     return isinstance(prompt, Sequence) and len(prompt) > 0 and isinstance(prompt[0], Mapping)
 
 
-def _ids(prompt: Any) -> list[int]:
+def _ids(prompt: Any) -> list[Any]:
     if isinstance(prompt, np.ndarray):
         prompt = prompt.tolist()
-    if not isinstance(prompt, Sequence):
+    if not _is_list(prompt):
         raise UsageError(f"a prompt is a str or a list of token ids, not {type(prompt).__name__}", "prompt")
     return list(prompt)
+
+
+def _checked_list(values: Any, name: str) -> list[Any]:
+    if isinstance(values, np.ndarray):
+        values = values.tolist()
+    if not _is_list(values):
+        raise UsageError(f"{name} is a list, not {type(values).__name__}", name)
+    return list(values)
+
+
+def _is_list(values: Any) -> bool:
+    """Whether it is a list of something: the bytes of a text are no token ids."""
+    return isinstance(values, Sequence) and not isinstance(values, str | bytes | bytearray | memoryview)
 
 
 def _check_params(params: Any) -> None:

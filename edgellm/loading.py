@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from edgellm.backends.base import (
     slot_bytes,
 )
 from edgellm.chat import ChatTemplate, default_template
+from edgellm.config import load_config
 from edgellm.engine import Engine, EngineConfig
 from edgellm.engine.check import pools
-from edgellm.errors import UnsupportedError, UsageError
+from edgellm.errors import TemplateError, UnsupportedError, UsageError
 from edgellm.gguf import GGUFFile, open_gguf
 from edgellm.graph import Graph
 from edgellm.memory import CachePlan, available_memory, plan_cache
@@ -32,6 +34,7 @@ _LOG = logging.getLogger("edgellm")
 _MAX_TOKENS = 256  # of a step: a prefill chunk of 100 ms is seldom longer
 _MAX_EMBED_TOKENS = 2048  # of a step that takes whole texts
 _MAX_OUTPUTS = 64
+_MAX_THREADS = 1024
 _SAMPLING_KEYS = {  # of general.sampling.*, and the fields they set
     "temp": "temperature",
     "top_k": "top_k",
@@ -83,10 +86,26 @@ class LoadedModel:
 
         Special tokens are added as the file asks, unless the template has written the begin of text itself.
         """
-        text = self.template.render(messages, tools, add_generation_prompt=True, **extra)
+        text = self._render(messages, tools, extra)
         begins = bool(self.tokenizer.bos_text) and text.startswith(self.tokenizer.bos_text)
         ids = self.tokenizer.encode(text, add_special=not begins, parse_special=True)
         return ids[:-1] if self._ends_too_early(ids, added=not begins) else ids
+
+    def _render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None,
+        extra: Mapping[str, Any],
+    ) -> str:
+        """The prompt's text. Where a template chokes on tool calls without words, they get empty ones."""
+        render = partial(self.template.render, tools=tools, add_generation_prompt=True, **extra)
+        try:
+            return render(messages)
+        except TemplateError:
+            worded = [_with_words(m) for m in messages]
+            if worded == list(messages):
+                raise
+            return render(worded)
 
     def _ends_too_early(self, ids: list[int], added: bool) -> bool:
         """Whether encoding put an end of text behind the words that the answer should follow."""
@@ -120,15 +139,28 @@ def load(
     Raises ModelNotFoundError, DownloadError, FormatError, UnsupportedError, MemoryLimitError or UsageError.
     """
     kv = _one_kv_type(kv_type)
-    _check_counts(threads=threads, context_length=context_length, max_sequences=max_sequences)
+    _check_counts(
+        threads=threads,
+        context_length=context_length,
+        max_sequences=max_sequences,
+        memory_limit=memory_limit,
+    )
+    _check_threads(threads or load_config().threads)
     backend_class = backends.find(backend)
     path = hub.resolve(model, _byte_progress(progress))
     file = open_gguf(path)
     try:
         graph = models.build(file)
-        sizes = _sizes(graph, max_sequences, threads, kv)
-        plan = _plan(graph, file, sizes, context_length, memory_limit)
-        config = BackendConfig(**{**sizes, "num_pages": plan.num_pages})
+        plan, config = configure(
+            graph,
+            file,
+            threads=threads,
+            context_length=context_length,
+            kv_type=kv,
+            max_sequences=max_sequences,
+            memory_limit=memory_limit,
+            available=available_memory(),
+        )
         tokenizer = _tokenizer(file)
         loaded = backend_class(graph, file, config, progress)
         engine = Engine(
@@ -142,8 +174,15 @@ def load(
     return LoadedModel(str(model), path, file, graph, loaded, engine, _defaults(file), tokenizer)
 
 
-def _one_kv_type(kv_type: str | tuple[str, str]) -> str:
-    pair = (kv_type, kv_type) if isinstance(kv_type, str) else tuple(kv_type)
+def _with_words(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    silent = message.get("tool_calls") and message.get("content") is None
+    return {**message, "content": ""} if silent else message
+
+
+def _one_kv_type(kv_type: Any) -> str:
+    pair = tuple(kv_type) if isinstance(kv_type, tuple | list) else (kv_type, kv_type)
+    if not all(isinstance(name, str) for name in pair):
+        raise UsageError(f"kv_type is {kv_type!r}: it must be one of {', '.join(KV_TYPES)}", "kv_type")
     if len(pair) != 2 or pair[0] != pair[1]:
         raise UsageError(f"kv_type is {kv_type!r}: keys and values must be of one type for now", "kv_type")
     if pair[0] not in KV_TYPES:
@@ -157,6 +196,12 @@ def _check_counts(**counts: int | None) -> None:
             raise UsageError(f"{name} is {value!r}: it must be a whole number of at least 1", name)
 
 
+def _check_threads(threads: int | None) -> None:
+    """UsageError for more threads than any machine has, which the system may not be able to start."""
+    if threads is not None and threads > _MAX_THREADS:
+        raise UsageError(f"threads is {threads}, and may be {_MAX_THREADS} at most", "threads")
+
+
 def _byte_progress(progress: LoadProgress | None) -> Any:
     """The hub's progress, whose total may be unknown, as ours."""
     if progress is None:
@@ -164,45 +209,55 @@ def _byte_progress(progress: LoadProgress | None) -> Any:
     return lambda what, done, total: progress(what, done, total or 0)
 
 
-def _sizes(graph: Graph, max_sequences: int, threads: int | None, kv_type: str) -> dict[str, Any]:
-    """The backend's sizes, but for the pages."""
-    tokens = _MAX_EMBED_TOKENS if pools(graph) else _MAX_TOKENS
-    return {
-        "kv_type": kv_type,
-        "num_slots": max_sequences,
-        "max_tokens": max(min(tokens, graph.context_length), max_sequences),
-        "max_outputs": max(_MAX_OUTPUTS, max_sequences),
-        "max_sequences": max_sequences,
-        "threads": threads,
-    }
+def configure(
+    graph: Graph,
+    file: GGUFFile,
+    *,
+    available: int | None,
+    threads: int | None = None,
+    context_length: int | None = None,
+    kv_type: str = "f16",
+    max_sequences: int = 8,
+    memory_limit: int | None = None,
+) -> tuple[CachePlan, BackendConfig]:
+    """The sizes that a model is loaded with: its context and pages, and with them the backend's.
 
-
-def _plan(
-    graph: Graph, file: GGUFFile, sizes: dict[str, Any], context_length: int | None, memory_limit: int | None
-) -> CachePlan:
+    `available` bytes may be used; None sets no bound. Raises MemoryLimitError, and UsageError for a context
+    longer than the model's.
+    """
     if context_length is not None and context_length > graph.context_length:
         raise UsageError(
             f"context_length is {context_length}, but the model was made for {graph.context_length} at most",
             "context_length",
         )
+    tokens = _MAX_EMBED_TOKENS if pools(graph) else _MAX_TOKENS
+    config = BackendConfig(
+        kv_type=kv_type,
+        num_slots=max_sequences,
+        max_tokens=max(min(tokens, graph.context_length), max_sequences),
+        max_outputs=max(_MAX_OUTPUTS, max_sequences),
+        max_sequences=max_sequences,
+        threads=threads,
+    )
     weights = sum(file.tensors[name].nbytes for name in graph.weights())
-    return plan_cache(
+    plan = plan_cache(
         page_size=PAGE_SIZE,
-        page_bytes=page_bytes(graph, sizes["kv_type"]),
-        other_bytes=weights + _scratch_bytes(graph, sizes) + sizes["num_slots"] * slot_bytes(graph),
+        page_bytes=page_bytes(graph, kv_type),
+        other_bytes=weights + scratch_estimate(graph, config) + max_sequences * slot_bytes(graph),
         model_context=graph.context_length,
         context_length=context_length,
-        max_sequences=sizes["max_sequences"],
+        max_sequences=max_sequences,
         memory_limit=memory_limit,
-        available=available_memory(),
+        available=available,
     )
+    return plan, replace(config, num_pages=plan.num_pages)
 
 
-def _scratch_bytes(graph: Graph, sizes: dict[str, Any]) -> int:
-    """An estimate: logits, and eight of the widest activations."""
+def scratch_estimate(graph: Graph, config: BackendConfig) -> int:
+    """About how many bytes a step computes in: logits, and eight of the widest activations."""
     widths: list[int] = [v.width for node in graph.nodes for v in node.outputs if v is not graph.output]
-    rows = 0 if graph.output is None else sizes["max_outputs"] * graph.output.width
-    return 4 * int(rows + 8 * sizes["max_tokens"] * max(widths, default=0))
+    rows = 0 if graph.output is None else config.max_outputs * graph.output.width
+    return 4 * int(rows + 8 * config.max_tokens * max(widths, default=0))
 
 
 def _tokenizer(file: GGUFFile) -> Tokenizer | UnsupportedError:

@@ -31,6 +31,27 @@ def available_memory() -> int | None:
     return min(known) if known else None
 
 
+def total_memory() -> int | None:
+    """Bytes of memory that this process could ever have: the machine's, or its cgroup's limit."""
+    known = [x for x in (_system_total(), *(_cgroup_limit(limit) for limit, _ in _CGROUPS)) if x is not None]
+    return min(known) if known else None
+
+
+def _system_total() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _cgroup_limit(file: str) -> int | None:
+    try:
+        limit = Path(file).read_text().strip()
+    except OSError:
+        return None
+    return int(limit) if limit.isdecimal() else None
+
+
 def _system_available() -> int | None:
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():

@@ -1,6 +1,8 @@
 """The whole library over a tiny random model on the reference backend."""
 
 import _thread
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -355,3 +357,94 @@ def test_importing_is_quick_and_names_are_all_there():
 def test_the_llm_module_loads_no_compiler():
     code = "import sys, edgellm.llm; sys.exit('numba' in sys.modules or 'llvmlite' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda llm: llm.generate(b"the cat"), "not bytes"),
+        (lambda llm: llm.generate([b"the cat"]), "not bytes"),
+        (lambda llm: llm.logits(None), "not NoneType"),
+        (lambda llm: llm.logits("the cat"), "not str"),
+        (lambda llm: llm.embed(5), "not int"),
+        (lambda llm: llm.embed(None), "not NoneType"),
+        (lambda llm: llm.detokenize(5), "not int"),
+        (lambda llm: llm.detokenize("the cat"), "not str"),
+    ],
+)
+def test_values_of_the_wrong_type_are_wrong_usage(llm, call, words):
+    with pytest.raises(edgellm.UsageError, match=words):
+        call(llm)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"kv_type": 5}, "kv_type is 5"),
+        ({"kv_type": (5, 5)}, "kv_type 5 is not one of"),
+        ({"memory_limit": "1G"}, "memory_limit is '1G'"),
+        ({"memory_limit": -1}, "memory_limit is -1"),
+        ({"memory_limit": True}, "memory_limit is True"),
+        ({"threads": 9999}, "threads is 9999.* at most"),
+    ],
+)
+def test_wrong_options_are_wrong_usage(model_path, options, words):
+    with pytest.raises(edgellm.UsageError, match=words):
+        edgellm.LLM(model_path, backend="reference", **options)
+
+
+def test_wrong_thread_counts_of_the_environment_are_wrong_usage(model_path, monkeypatch):
+    monkeypatch.setenv("EDGELLM_THREADS", "9999")
+    with pytest.raises(edgellm.UsageError, match=r"threads is 9999.* at most"):
+        edgellm.LLM(model_path, backend="reference")
+
+
+STRICT = "{% for m in messages %}{{ '<|im_start|>' + m.role + m.content }}{% endfor %}"
+
+
+def test_a_tool_call_without_words_passes_templates_that_need_some(tmp_path):
+    call = {"type": "function", "function": {"name": "f", "arguments": "{}"}}
+    conversation = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "5"},
+    ]
+    path = write_model(tmp_path / "strict.gguf", **{"tokenizer.chat_template": STRICT})
+    with edgellm.LLM(path, backend="reference") as llm:
+        answer = llm.chat(conversation, params=GREEDY)
+        assert "assistant<|im_start|>tool5" in llm.detokenize(answer.prompt_token_ids)
+        with pytest.raises(edgellm.TemplateError):
+            llm.chat([{"role": "user", "content": None}], params=GREEDY)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_fork_is_told_to_load_its_own(llm):
+    calls = [
+        lambda: llm.generate("the cat", GREEDY),
+        lambda: llm.stream("the cat", GREEDY),
+        lambda: llm.logits([1, 2]),
+    ]
+    child = os.fork()
+    if child == 0:
+        told = 0
+        for call in calls:
+            try:
+                call()
+            except edgellm.EngineClosedError as error:
+                told += "load it again" in str(error)
+        llm.close()
+        os._exit(told)
+    assert os.waitstatus_to_exitcode(_waited(child)) == len(calls)
+    assert llm.generate("the cat", GREEDY).finish_reason == "length"
+
+
+def _waited(child):
+    """The status of a child; one that hangs is killed."""
+    for _ in range(100):
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return status
+        time.sleep(0.05)
+    os.kill(child, signal.SIGKILL)
+    return os.waitpid(child, 0)[1]

@@ -1,7 +1,8 @@
 import pytest
 
+from edgellm import memory
 from edgellm.errors import MemoryLimitError
-from edgellm.memory import available_memory, plan_cache
+from edgellm.memory import available_memory, plan_cache, total_memory
 
 MIB = 2**20
 
@@ -62,3 +63,13 @@ def test_a_context_that_was_asked_for_is_never_shortened():
 def test_this_machine_has_some_memory():
     available = available_memory()
     assert available is None or available > 16 * MIB
+
+
+def test_all_memory_is_the_machines_or_the_limit_of_a_cgroup(tmp_path, monkeypatch):
+    whole = total_memory()
+    assert whole is None or whole >= (available_memory() or 0)
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(memory, "_CGROUPS", ((str(limit), ""),))
+    for text, want in (("max", memory._system_total()), ("1048576\n", MIB)):
+        limit.write_text(text)
+        assert total_memory() == want

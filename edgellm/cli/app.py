@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from typing import Annotated
 
@@ -10,7 +12,10 @@ import typer
 from edgellm import __version__
 from edgellm.cli.bench import bench
 from edgellm.cli.chat import chat
+from edgellm.cli.doctor import doctor
+from edgellm.cli.inspect import inspect
 from edgellm.cli.list import list_models
+from edgellm.cli.perplexity import perplexity
 from edgellm.cli.pull import pull
 from edgellm.cli.rm import rm
 from edgellm.cli.run import run
@@ -32,8 +37,11 @@ app.command()(serve)
 app.command()(pull)
 app.command("list")(list_models)
 app.command()(rm)
+app.command()(inspect)
 app.command()(tokenize)
 app.command()(bench)
+app.command()(perplexity)
+app.command()(doctor)
 
 
 def _show_version(wanted: bool) -> None:
@@ -68,6 +76,7 @@ class _Settings:
 def run_app() -> None:
     """Run the command line, and end the process: 0 fine, 1 it failed, 2 wrong usage, 130 interrupted."""
     _Settings.traceback = False
+    _prepare_streams()
     try:
         app()
     except KeyboardInterrupt:
@@ -78,6 +87,18 @@ def run_app() -> None:
         print(f"edgellm: {_sentence(error)}", file=sys.stderr)
         # Only the plain UsageError is about what was typed; its subclasses are about prompts and models.
         sys.exit(2 if type(error) is UsageError else 1)
+
+
+def _prepare_streams() -> None:
+    """Closed streams are empty ones; input is UTF-8 in any locale; a letter that cannot be shown is `?`."""
+    sys.stdin = sys.stdin or open(os.devnull)
+    sys.stdout = sys.stdout or open(os.devnull, "w")
+    sys.stderr = sys.stderr or open(os.devnull, "w")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="strict")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _sentence(error: Exception) -> str:

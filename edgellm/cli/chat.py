@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from edgellm.cli.options import DEFAULT, Ctx, Model, System, Threads, sampling_options
+from edgellm.errors import UsageError
 
 
 @sampling_options
@@ -37,7 +39,14 @@ def chat(
 def _converse_by_line(conversation: Any) -> None:
     from edgellm.cli.talk import write
 
-    for line in sys.stdin:
+    for line in _lines():
         if line.strip():
             conversation.say(line.rstrip("\r\n"), write)
             print(flush=True)
+
+
+def _lines() -> Iterator[str]:
+    try:
+        yield from sys.stdin
+    except UnicodeDecodeError as error:
+        raise UsageError(f"standard input is not {error.encoding} text: {error.reason}") from None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgellm.cli.options import DEFAULT, Ctx, Model, Threads
+from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
     from edgellm.server.model import ServedModel
@@ -36,6 +37,8 @@ def serve(
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )
+    if api_key == "":
+        raise UsageError("--api-key is empty: give a key, or leave the option out", "api_key")
     if not is_loopback(host) and api_key is None:
         _say(f"warning: everybody who reaches {host} may use this server; --api-key keeps others out")
 
@@ -43,7 +46,7 @@ def serve(
         with ProgressShow() as show:
             return load_model(model, threads, ctx, max_sequences, queue, show)
 
-    config = ServerConfig(host, port, api_key or None, strict)
+    config = ServerConfig(host, port, api_key, strict)
     code = run_server(
         config,
         load,

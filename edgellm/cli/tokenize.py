@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from edgellm.cli.options import Json
+from edgellm.cli.texts import read_text
 from edgellm.errors import UsageError
 
 
@@ -44,11 +44,4 @@ def tokenize(
 def _content(text: str | None, file: Path | None) -> str:
     if text is not None and file is not None:
         raise UsageError("there is a TEXT and a --file: give one of them", "file")
-    if text is not None:
-        return text
-    try:
-        data = sys.stdin.buffer.read() if file is None else file.read_bytes()
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        where = "standard input" if file is None else str(file)
-        raise UsageError(f"{where} is not UTF-8: byte {error.start} is {data[error.start]:#04x}") from None
+    return text if text is not None else read_text(file)

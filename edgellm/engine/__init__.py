@@ -6,6 +6,7 @@
     scheduler.py   who runs next, integers only; over ring.py (pages, prefix cache) and sequence.py
     job.py         one request on its way; generation.py is one of its choices: sampler, decoder, stop strings
     pacing.py      how many prompt tokens a step may take
+    perplexity.py  how well a backend foresees a text; embed.py: vectors of texts
 
 How to add a kind of work: a class in job.py with `Job`'s methods, submitted by a method of `Engine`.
 """

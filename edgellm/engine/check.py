@@ -50,17 +50,23 @@ def check_prompt(tokens: Sequence[int], graph: Graph, vocab_size: int, context_l
     """The prompt as a list of ints; UsageError or ContextLengthError where it cannot run."""
     if pools(graph) or not graph.causal:
         raise UsageError("this model makes embeddings; it cannot generate or score text", "model")
-    return check_text(tokens, vocab_size, context_length)
+    return check_text(tokens, vocab_size, context_length, graph.context_length)
 
 
-def check_text(tokens: Sequence[int], vocab_size: int, context_length: int) -> list[int]:
-    """Token ids as ints; UsageError or ContextLengthError where they are none, unknown or too many."""
+def check_text(
+    tokens: Sequence[int], vocab_size: int, context_length: int, longest: int | None = None
+) -> list[int]:
+    """Token ids as ints; UsageError or ContextLengthError where they are none, unknown or too many.
+
+    `longest` is the context that the model could have been loaded with.
+    """
     if len(tokens) == 0:
         raise UsageError("the prompt is empty: give at least one token", "prompt")
     if len(tokens) > context_length:
+        more = ", or load the model with a larger context_length" if (longest or 0) > context_length else ""
         raise ContextLengthError(
-            f"the prompt has {len(tokens)} tokens, but the context holds {context_length}: shorten the "
-            f"prompt, or load the model with a larger context_length",
+            f"the prompt has {len(tokens)} tokens, but the context holds {context_length}: "
+            f"shorten the prompt{more}",
             "prompt",
         )
     return _check_ids(tokens, vocab_size, "prompt")

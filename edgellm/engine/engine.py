@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import queue
 import threading
 from collections.abc import Callable, Collection, Sequence
@@ -85,6 +86,7 @@ class Engine:
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._closed = False
+        self._process = os.getpid()
         self._in_flight = 0
         self._arrivals = itertools.count()
         self._thread = threading.Thread(target=self._main, name="edgellm-engine", daemon=True)
@@ -186,6 +188,8 @@ class Engine:
             if self._closed:
                 return
             self._closed = True
+        if os.getpid() != self._process:
+            return  # what a fork has of the threads and the backend is a dead copy
         self._core.stop()
         self.backend.cancel()
         if not self._thread.is_alive():
@@ -196,6 +200,8 @@ class Engine:
             self._thread.join(_JOIN_SECONDS)
 
     def _check_open(self) -> None:
+        if os.getpid() != self._process:
+            raise EngineClosedError("the model was loaded before this process was forked: load it again here")
         if self._closed:
             raise EngineClosedError("the engine is closed; load the model again")
 

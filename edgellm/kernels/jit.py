@@ -150,8 +150,9 @@ def _aim(codegen, module) -> None:
 
 
 def compile_kernel(name: str) -> bytes:
-    """Object code of one kernel, for the CPU that Numba was told to compile for."""
-    return cpu_target.target_context.codegen()._tm.emit_object(compile_module(name))
+    """Object code of one kernel, for the CPU that Numba was told to compile for, or EDGELLM_CROSS's."""
+    module = compile_module(name)  # first: it may aim at another machine
+    return cpu_target.target_context.codegen()._tm.emit_object(module)
 
 
 def assembly(module) -> str:

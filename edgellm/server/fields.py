@@ -102,10 +102,14 @@ def number(kind: type[int] | type[float], low: float, high: float) -> Check:
     def check(value: Any) -> Any:
         wrong = isinstance(value, bool) or not isinstance(value, int | (int if kind is int else float))
         if wrong or not low <= value <= high:
-            raise ValueError(f"it must be {what} from {low:g} to {high:g}")
+            raise ValueError(f"it must be {what} from {_plain(low)} to {_plain(high)}")
         return kind(value)
 
     return check
+
+
+def _plain(limit: float) -> str:
+    return str(limit) if isinstance(limit, int) else f"{limit:g}"
 
 
 def like(name: str) -> Check:

@@ -19,6 +19,9 @@ _CLASSES = {
     "generic": ("edgellm.simd.lowering", "Lowering"),
     "avx2": ("edgellm.simd.x86", "AVX2"),
     "avx512-vnni": ("edgellm.simd.x86", "AVX512VNNI"),
+    "neon": ("edgellm.simd.arm", "Neon"),
+    "neon-dotprod": ("edgellm.simd.arm", "NeonDotProd"),
+    "neon-i8mm": ("edgellm.simd.arm", "NeonDotProd"),
 }
 
 

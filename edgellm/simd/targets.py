@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
+import sys
 from dataclasses import dataclass
 
 import llvmlite.binding as llvm
@@ -14,9 +16,9 @@ from edgellm.errors import UsageError
 class Target:
     """An instruction set and how LLVM is told of it.
 
-    `needs` are LLVM's names of features that the CPU must have. `cpu` None means this very CPU, with all
-    it has. `token_tiles` are the sizes of matmul's register tiles, largest first: what fits into the
-    registers.
+    `needs` are LLVM's names of features that the CPU must have (NEON goes without saying). `cpu` None means
+    this very CPU, with all it has. `token_tiles` are the sizes of matmul's register tiles, largest first:
+    what fits into the registers.
     """
 
     name: str
@@ -36,23 +38,86 @@ TARGETS = (
     Target(
         "avx2", "x86_64", _AVX2, "haswell", "+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt,+popcnt,+movbe", (4, 2, 1), 0
     ),
+    # 32 registers of 4 lanes: two tokens take 24 as sums and results; four would spill in the inner loop.
+    Target("neon-i8mm", "aarch64", frozenset({"dotprod", "i8mm"}), None, "", (2, 1), 0),
+    Target("neon-dotprod", "aarch64", frozenset({"dotprod"}), None, "", (2, 1), 0),
+    Target("neon", "aarch64", frozenset(), None, "", (2, 1), 0),
     Target("generic", "", frozenset(), "generic", "", (2, 1), 0),
 )
 
+# What LLVM's feature map of AArch64 lacks or guesses from the CPU's name, as the OS says it: a bit of an
+# auxiliary vector entry (Linux, asm/hwcap.h), the name of a sysctl (macOS).
+_AT_HWCAP, _AT_HWCAP2 = 16, 26
+_LINUX = {
+    "lse": (_AT_HWCAP, 8),
+    "fullfp16": (_AT_HWCAP, 10),
+    "dotprod": (_AT_HWCAP, 20),
+    "sve": (_AT_HWCAP, 22),
+    "sve2": (_AT_HWCAP2, 1),
+    "i8mm": (_AT_HWCAP2, 13),
+}
+_MACOS = {
+    "lse": "FEAT_LSE",
+    "fullfp16": "FEAT_FP16",
+    "dotprod": "FEAT_DotProd",
+    "i8mm": "FEAT_I8MM",
+}
+
+
+def machine() -> str:
+    """The CPU's architecture, by one name on every OS."""
+    return {"AMD64": "x86_64", "arm64": "aarch64", "ARM64": "aarch64"}.get(
+        platform.machine(), platform.machine()
+    )
+
 
 def host_features() -> dict[str, bool]:
-    """LLVM's features of this CPU; empty where LLVM cannot tell."""
+    """Features of this CPU by LLVM's names: what LLVM finds, corrected by the OS's word on AArch64."""
     try:
-        return dict(llvm.get_host_cpu_features())
+        found = dict(llvm.get_host_cpu_features())
     except RuntimeError:
-        return {}
+        found = {}
+    return found | (_os_features(sys.platform) if machine() == "aarch64" else {})
+
+
+def _os_features(system: str) -> dict[str, bool]:
+    """What the OS says of an AArch64 CPU; empty where it is not known how to ask."""
+    if system == "linux":
+        return {name: bool(_auxiliary(entry) >> bit & 1) for name, (entry, bit) in _LINUX.items()}
+    if system == "darwin":
+        return {name: _sysctl(f"hw.optional.arm.{key}") == 1 for name, key in _MACOS.items()}
+    return {}
+
+
+def _auxiliary(entry: int) -> int:
+    """An entry of the auxiliary vector, 0 where there is none."""
+    libc = ctypes.CDLL(None)
+    libc.getauxval.argtypes, libc.getauxval.restype = [ctypes.c_ulong], ctypes.c_ulong
+    return int(libc.getauxval(entry))
+
+
+def _sysctl(name: str) -> int:
+    """An integer that macOS knows by this name, or 0."""
+    libc = ctypes.CDLL(None)
+    value, size = ctypes.c_int(0), ctypes.c_size_t(4)
+    failed = libc.sysctlbyname(
+        name.encode(), ctypes.byref(value), ctypes.byref(size), None, ctypes.c_size_t(0)
+    )
+    return 0 if failed else value.value
 
 
 def available() -> list[Target]:
     """Targets that this CPU can run, best first."""
-    machine = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
-    has = {name for name, present in host_features().items() if present}
-    return [t for t in TARGETS if t.machine in ("", machine) and t.needs <= has]
+    here, has = machine(), {name for name, present in host_features().items() if present}
+    return [t for t in TARGETS if t.machine in ("", here) and t.needs <= has]
+
+
+def named(name: str) -> Target:
+    """The target called `name`, whether or not this CPU has it. Raises UsageError for an unknown one."""
+    for target in TARGETS:
+        if target.name == name:
+            return target
+    raise UsageError(f"target {name!r} is not one of {', '.join(t.name for t in TARGETS)}")
 
 
 def choose(name: str | None = None) -> Target:

@@ -57,3 +57,9 @@ def test_the_system_message_can_change_and_the_turns_be_forgotten():
     assert conversation.messages[0] == {"role": "system", "content": "new"}
     conversation.clear()
     assert conversation.messages == [{"role": "system", "content": "new"}]
+
+
+def test_a_line_that_is_no_text_is_wrong_usage(cli, fake):
+    ended = cli("chat", stdin=b"a\n\xff\n")
+    assert ended.code == 2
+    assert ended.err == "edgellm: standard input is not utf-8 text: invalid start byte\n"

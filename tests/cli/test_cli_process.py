@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import pytest
+
+# The command line with a fake model that says "Grün".
+_FAKE = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+import edgellm.cli.loading
+from edgellm.cli import main
+from fake_engine import FakeEngine, Reply, fake_model
+edgellm.cli.loading.load_model = lambda *asked: fake_model(FakeEngine([Reply(("Grün",))]))
+main()
+"""
 ASKED = ["Name a colour.", "--temperature", "0", "--max-tokens", "12", "--ctx", "256"]
 
 
@@ -57,3 +71,35 @@ def test_a_reader_that_goes_away_is_no_crash(default_model):
     assert process.wait(60) == 1
     assert b"Traceback" not in process.stderr.read()
     process.stderr.close()
+
+
+@pytest.mark.parametrize("command", ["run", "chat"])
+def test_bytes_that_are_no_text_are_named_in_any_locale(command):
+    done = subprocess.run(
+        [sys.executable, "-c", _FAKE, command],
+        input=b"a\xff\n",
+        capture_output=True,
+        env={**os.environ, "LC_ALL": "C"},
+        timeout=30,
+    )
+    assert done.returncode == 2
+    assert done.stderr == b"edgellm: standard input is not utf-8 text: invalid start byte\n"
+
+
+@pytest.mark.parametrize(("stream", "code"), [("stdin", 2), ("stdout", 0)])
+def test_a_closed_stream_is_an_empty_one(stream, code):
+    number = {"stdin": 0, "stdout": 1}[stream]
+    arguments = [sys.executable, "-c", _FAKE, "run", *(["Hi"] if stream == "stdout" else [])]
+    done = subprocess.run(
+        ["sh", "-c", f'exec {number}>&-; exec "$@"', "sh", *arguments], capture_output=True, timeout=30
+    )
+    assert done.returncode == code
+    assert b"should not have happened" not in done.stderr
+
+
+def test_a_terminal_that_cannot_show_a_letter_is_no_crash():
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [sys.executable, "-c", _FAKE, "run", "Hi"], capture_output=True, env=environment, timeout=30
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"Gr?n\n", b"")

@@ -366,6 +366,15 @@ def test_what_cannot_run_is_refused_at_once(prompt, params, error, message):
     assert not engine.step()
 
 
+@pytest.mark.parametrize(("context_length", "advised"), [(None, False), (64, True)])
+def test_a_longer_context_is_advised_only_where_the_model_has_one(context_length, advised):
+    engine = make_engine(engine={"context_length": context_length})
+    with pytest.raises(ContextLengthError) as caught:
+        ask(engine, [1] * (engine.context_length + 1))
+    assert ("larger context_length" in str(caught.value)) == advised
+    assert "shorten the prompt" in str(caught.value)
+
+
 def test_an_encoder_does_not_generate():
     engine = make_engine()
     engine.backend.graph.causal = False

@@ -1,9 +1,13 @@
-"""What kernels compile to: on every target that this machine can compile for, in a process of its own."""
+"""What kernels compile to, for every target of this machine and for CPUs that are not here.
+
+Each in a process of its own: an instruction that a CPU lacks makes LLVM abort.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -17,43 +21,106 @@ LIBC = {
     "clock_gettime", "memcpy", "memset", "pthread_cond_broadcast", "pthread_cond_wait", "pthread_mutex_lock",
     "pthread_mutex_unlock",
 }  # fmt: skip
+_ARM = {"attention.attend_f16": ["fmla", "fcvtl"]}
 INSTRUCTIONS = {
     "avx512-vnni": {"matmul.q4_0": ["vpdpbusd", "zmm"], "attention.attend_f16": ["vfmadd", "vcvtph2ps"]},
     "avx2": {
         "matmul.q4_0": ["vpmaddubsw", "vpmaddwd", "ymm"],
         "attention.attend_f16": ["vfmadd", "vcvtph2ps"],
     },
+    "neon-i8mm": _ARM | {"matmul.q4_0": ["sdot", "fmla", "fcvtl"], "matmul.q8_0": ["sdot"]},
+    "neon-dotprod": _ARM | {"matmul.q4_0": ["sdot", "fmla", "fcvtl"], "matmul.q8_0": ["sdot"]},
+    "neon": _ARM
+    | {"matmul.q4_0": ["smull", "addp", "sadalp", "fmla", "fcvtl"], "matmul.q8_0": ["smull", "sadalp"]},
     "generic": {},
 }
+FORBIDDEN = {
+    "avx2": ["zmm"],
+    "generic": ["zmm", "ymm", "vfmadd", "sdot"],
+    "neon": ["sdot", "smmla"],
+    "neon-dotprod": ["smmla", "usdot"],
+}
+
+# Targets on CPUs that people have: LLVM's triple, CPU, features beyond those of the CPU.
+_LINUX = "aarch64-unknown-linux-gnu"
+_PC = "x86_64-unknown-linux-gnu"
+CROSS = {
+    "Pi 4": f"neon,{_LINUX},cortex-a72",
+    "Pi 5": f"neon-dotprod,{_LINUX},cortex-a76",
+    "server of 2022": f"neon-i8mm,{_LINUX},neoverse-n2",
+    "an ARM that LLVM does not know": f"neon-dotprod,{_LINUX},generic,+dotprod",
+    "M1": "neon-dotprod,arm64-apple-macosx,apple-m1",
+    "M2": "neon-i8mm,arm64-apple-macosx,apple-m2",
+    "PC of 2009": f"generic,{_PC},x86-64-v2",
+    "PC of 2013": f"avx2,{_PC},x86-64-v3",
+    "PC of 2021": f"avx512-vnni,{_PC},x86-64-v4,+avx512vnni",
+}
 NAMES = ["matmul.q4_0", "attention.attend_f16", "pointwise.glu_silu", "team.run", "team.work", "pack.q6_k"]
+QUICK = ["matmul.q4_0", "matmul.q8_0", "team.work"]
 PROGRAM = """
 import json, sys
-from edgellm.kernels.jit import assembly, compile_module
+from edgellm.kernels import jit
 result = {}
-for name in sys.argv[1:]:
-    module = compile_module(name)
+for name in sys.argv[1:] or jit.kernel_names():
+    module = jit.compile_module(name)
     outside = [f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")]
-    result[name] = {"outside": outside, "assembly": assembly(module)}
+    result[name] = {"outside": outside, "assembly": jit.assembly(module)}
 print(json.dumps(result))
 """
 
 
-@pytest.mark.parametrize("target", targets.available(), ids=lambda t: t.name)
-def test_objects_call_only_libc_and_use_the_targets_instructions(target):
-    environment = os.environ | cache.compiler_environment(target)
+def compile_in_child(names: list[str], environment: dict[str, str]) -> dict[str, dict]:
+    """By kernel: the functions it calls, and its assembly. No names: every kernel there is."""
     run = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *NAMES],
-        env=environment,
+        [sys.executable, "-c", PROGRAM, *names],
+        env=os.environ | environment,
         capture_output=True,
         text=True,
-        check=True,
-        timeout=300,
+        timeout=600,
     )
-    compiled = json.loads(run.stdout)
+    assert run.returncode == 0, run.stderr[-3000:]
+    return json.loads(run.stdout)
+
+
+def check(compiled: dict[str, dict], target: str) -> None:
+    """Nothing but libc is called, the wanted instructions are there, and the others are not."""
     for name, facts in compiled.items():
         assert set(facts["outside"]) <= LIBC, name
-    for name, wanted in INSTRUCTIONS[target.name].items():
-        for instruction in wanted:
-            assert instruction in compiled[name]["assembly"], (name, instruction)
-    if target.name != "avx512-vnni":
-        assert "zmm" not in compiled["matmul.q4_0"]["assembly"]
+        assert "__aarch64_" not in facts["assembly"], name  # atomics that libgcc would have to bring
+        for instruction in FORBIDDEN.get(target, []):
+            assert not re.search(rf"\b{instruction}", facts["assembly"]), (name, instruction)
+    for name, wanted in INSTRUCTIONS[target].items():
+        for instruction in wanted if name in compiled else []:
+            assert re.search(rf"\b{instruction}", compiled[name]["assembly"]), (name, instruction)
+
+
+@pytest.mark.parametrize("target", targets.available(), ids=lambda t: t.name)
+def test_objects_call_only_libc_and_use_the_targets_instructions(target):
+    check(compile_in_child(NAMES, cache.compiler_environment(target)), target.name)
+
+
+@pytest.mark.parametrize("cross", CROSS.values(), ids=CROSS)
+def test_products_on_cpus_that_are_not_here(cross):
+    check(compile_in_child(QUICK, {"EDGELLM_CROSS": cross}), cross.partition(",")[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cross", CROSS.values(), ids=CROSS)
+def test_every_kernel_on_cpus_that_are_not_here(cross):
+    check(compile_in_child([], {"EDGELLM_CROSS": cross}), cross.partition(",")[0])
+
+
+def test_an_object_for_another_machine_is_that_machines(tmp_path):
+    """The first object of a process, too."""
+    command = [sys.executable, "-m", "edgellm.kernels.compile", str(tmp_path), "pointwise.gather"]
+    environment = os.environ | {"EDGELLM_CROSS": CROSS["Pi 4"]}
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
+    code = cache.read_object(tmp_path / "pointwise.gather.o")
+    assert code is not None
+    assert code[:4] == b"\x7fELF"
+    assert int.from_bytes(code[18:20], "little") == 183  # EM_AARCH64
+
+
+def test_every_target_has_its_instructions_and_a_cpu():
+    assert INSTRUCTIONS.keys() == {t.name for t in targets.TARGETS}
+    assert {cross.partition(",")[0] for cross in CROSS.values()} == INSTRUCTIONS.keys()

@@ -175,3 +175,8 @@ def test_the_models_defaults_hold_where_nothing_is_said():
     params = client.engine.requests[0].params
     assert params.temperature == 0.3
     assert params.max_tokens is None
+
+
+def test_limits_are_whole_numbers_where_values_are():
+    with pytest.raises(UsageError, match=r"from 1 to 2147483647$"):
+        check_fields({"max_tokens": 0}, TABLES["chat"], strict=False)

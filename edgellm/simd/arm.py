@@ -1,0 +1,64 @@
+"""AArch64: NEON, alone (smull) and with the dot product of bytes (sdot).
+
+A vector of 16 lanes is four registers, so the dot product goes by quarters. Codes of at most 63 are the same
+number signed or not, so one signed product serves both kinds of weights, and signed bytes are packed as they
+are. f16 conversions and fma are in every AArch64.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+from edgellm.simd.lowering import HardwareHalf, call, shuffle
+
+_I32, _I16 = ir.IntType(32), ir.IntType(16)
+_QUARTER_LANES = ir.VectorType(_I32, 4)  # one 128-bit register
+_EIGHT_WORDS = ir.VectorType(_I16, 8)
+_YIELD = 1
+
+
+def _part(b, vector, first: int, count: int):
+    """`count` neighbouring lanes."""
+    return shuffle(b, vector, ir.Constant(vector.type, ir.Undefined), range(first, first + count))
+
+
+def _join(b, parts):
+    """Four registers side by side."""
+    low, high = (shuffle(b, *parts[i : i + 2], range(8)) for i in (0, 2))
+    return shuffle(b, low, high, range(16))
+
+
+class Neon(HardwareHalf):
+    """`smull` makes products of 16 bits. Two neighbours fit into 16 bits too (128 * 127 * 2 = 32512), so
+    `addp` adds them there, and `sadalp` adds pairs of those into the accumulator.
+    """
+
+    def dot4(self, b, acc, codes, x):
+        quarters = []
+        for i in range(4):
+            w, v = _part(b, codes, 16 * i, 16), _part(b, x, 16 * i, 16)
+            quarters.append(self._quarter(b, _part(b, acc, 4 * i, 4), w, v))
+        return _join(b, quarters)
+
+    def dot4_signed(self, b, acc, weights, x):
+        return self.dot4(b, acc, weights, x)
+
+    def _quarter(self, b, acc, w, v):
+        products = [
+            call(b, "llvm.aarch64.neon.smull.v8i16", _EIGHT_WORDS, _part(b, w, i, 8), _part(b, v, i, 8))
+            for i in (0, 8)
+        ]
+        pairs = call(b, "llvm.aarch64.neon.addp.v8i16", _EIGHT_WORDS, *products)
+        return b.add(acc, call(b, "llvm.aarch64.neon.saddlp.v4i32.v8i16", _QUARTER_LANES, pairs))
+
+    def pause(self, b) -> None:
+        call(b, "llvm.aarch64.hint", ir.VoidType(), ir.Constant(_I32, _YIELD))
+
+
+class NeonDotProd(Neon):
+    """One `sdot` takes 4 lanes of four products. `smmla` would do twice that for two tokens, but it wants
+    rows of 8 columns, two by two, and gives tiles of 2 x 2: other panels, other tiles.
+    """
+
+    def _quarter(self, b, acc, w, v):
+        return call(b, "llvm.aarch64.neon.sdot.v4i32.v16i8", _QUARTER_LANES, acc, w, v)
