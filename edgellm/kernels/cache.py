@@ -32,6 +32,7 @@ _CHECKSUM = 32
 _MOST_CHILDREN = 4  # each holds Numba, some 150 MB
 _engines: list[llvm.ExecutionEngine] = []  # loaded code stays loaded: addresses must remain good
 _loaded: dict[str, int] = {}
+_lock = threading.Lock()
 
 
 def cache_key(target: targets.Target) -> str:
@@ -56,17 +57,23 @@ def load_kernels(names: Sequence[str], progress: Progress | None = None) -> dict
 
     Raises EdgeLLMError if a kernel cannot be compiled.
     """
-    missing = [n for n in dict.fromkeys(names) if n not in _loaded]
-    if missing:
-        target = targets.choose(load_config().target)
-        folder = cache_folder(target)
-        objects = {n: code for n in missing if (code := read_object(folder / f"{n}.o")) is not None}
-        to_compile = [n for n in missing if n not in objects]
-        if to_compile:
-            objects |= _compile(to_compile, target, folder, progress)
-        for name in missing:
-            _loaded[name] = _link(name, objects[name])
-    return {n: _loaded[n] for n in names}
+    with _lock:
+        missing = [n for n in dict.fromkeys(names) if n not in _loaded]
+        _load(missing, progress)
+        return {n: _loaded[n] for n in names}
+
+
+def _load(missing: list[str], progress: Progress | None) -> None:
+    if not missing:
+        return
+    target = targets.choose(load_config().target)
+    folder = cache_folder(target)
+    objects = {n: code for n in missing if (code := read_object(folder / f"{n}.o")) is not None}
+    to_compile = [n for n in missing if n not in objects]
+    if to_compile:
+        objects |= _compile(to_compile, target, folder, progress)
+    for name in missing:
+        _loaded[name] = _link(name, objects[name])
 
 
 def read_object(path: Path) -> bytes | None:

@@ -13,6 +13,8 @@ change, so a worker that reads them looks twice.
 
 from __future__ import annotations
 
+import sys
+
 from edgellm.kernels.jit import device, kernel
 from edgellm.kernels.layout import (
     C_ABORT,
@@ -56,6 +58,7 @@ from edgellm.simd.atomics import (
 )
 from edgellm.simd.ops import get_i64
 
+_CLOCK = 6 if sys.platform == "darwin" else 1  # CLOCK_MONOTONIC
 _SHIFT = 24
 _LOW = (1 << _SHIFT) - 1
 _SPINS = 20_000  # looks at the epoch before a worker goes to sleep: about half a millisecond
@@ -108,7 +111,7 @@ def _worker(control, number):
 
 @device
 def _clock(control, number):
-    return monotonic_ns(1, _worker(control, number) + 8 * W_CLOCK)
+    return monotonic_ns(_CLOCK, _worker(control, number) + 8 * W_CLOCK)
 
 
 @device
@@ -121,7 +124,7 @@ def _bench_holders(control, now):
 
 @device
 def _await(control, done, epoch, count, number, patience):
-    """Wait until `count` chunks are done: True; False if the epoch ended meanwhile.
+    """Wait until `count` chunks are done: True; False if the epoch ended or was given up.
 
     Worker 0 benches those who keep it waiting for more than `patience` ns.
     """
@@ -132,6 +135,8 @@ def _await(control, done, epoch, count, number, patience):
         if word >> _SHIFT == epoch and word & _LOW >= count:
             return True
         if word >> _SHIFT > epoch or atomic_load(control + 8 * C_EPOCH) != epoch:
+            return False
+        if number != 0 and atomic_load(control + 8 * C_ABORT) != 0:
             return False
         pause()
         looks += 1

@@ -98,6 +98,18 @@ def test_a_cancelled_plan_ends_soon_and_the_next_one_is_whole():
         adder.check(epoch)
 
 
+def test_nobody_spins_after_a_plan_was_given_up():
+    team, slow = team_of(3), Adder(ops=3000, rows=4000)
+    timer = threading.Timer(0.01, team.cancel)
+    timer.start()
+    team.run(slow.plan)
+    timer.join()
+    time.sleep(0.2)  # to fall asleep in
+    began = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - began < 0.1
+
+
 def test_a_plan_may_be_dropped_as_soon_as_it_was_run():
     team = team_of(4)
     for epoch in range(300):
