@@ -19,6 +19,7 @@ from edgellm.engine.sequence import Sequence
 from edgellm.errors import EdgeLLMError
 
 _LOG = logging.getLogger("edgellm")
+_ALONE = 4  # times longer steps of prefill while nobody waits for their end: larger steps compute faster
 
 
 class Core:
@@ -34,12 +35,14 @@ class Core:
         self._jobs: dict[Sequence, Job] = {}
         self._counts = dict.fromkeys(("requests", "failed", "prompt", "cached", "generated", "steps"), 0)
         self._stopping = False
+        self._stretch = 1
 
     # -- a step ----------------------------------------------------------------------------------------
 
     def schedule(self) -> Step:
         """Who runs now, and with how many tokens."""
-        step = self._scheduler.schedule(self._pacer.chunk)
+        self._stretch = _ALONE if self._scheduler.alone else 1
+        step = self._scheduler.schedule(self._pacer.chunk * self._stretch)
         now = time.perf_counter()
         for job in self._jobs_of(step):
             job.admitted(now)
@@ -58,7 +61,8 @@ class Core:
             for job in self._jobs_of(step):
                 self.fail(job, as_ours(error))
             return None
-        self._pacer.observe(step.prefill_tokens, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        self._pacer.observe(step.prefill_tokens // self._stretch, seconds / self._stretch)
         self._counts["steps"] += 1
         return None if self._stopping else logits
 

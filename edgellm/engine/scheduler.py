@@ -58,6 +58,11 @@ class Scheduler:
         self.preemptions = 0
         self._slots = list(reversed(range(limits.max_sequences)))
 
+    @property
+    def alone(self) -> bool:
+        """Whether at most one sequence is here."""
+        return len(self.running) + len(self.waiting) <= 1
+
     def add(self, sequence: Sequence) -> None:
         """Let a sequence wait for its turn."""
         sequence.state = State.WAITING

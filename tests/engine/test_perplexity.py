@@ -23,7 +23,7 @@ class Foreseeing:
     """A backend that gives `high` to the token after the one it has read plus one, and 0 to all others."""
 
     def __init__(self, high, vocab=50, max_outputs=7):
-        self.graph = SimpleNamespace(vocab_size=vocab, causal=True, output=None)
+        self.graph = SimpleNamespace(vocab_size=vocab, causal=True, output=None, context_length=1 << 20)
         self.config = SimpleNamespace(max_tokens=16, max_outputs=max_outputs)
         self.high, self.steps = high, []
 
