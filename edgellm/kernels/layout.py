@@ -97,7 +97,7 @@ MM_WORDS = 13
 # pointwise.rms_norm, pointwise.quantize, pointwise.glu_*: rows in, f32 rows and/or quantized rows out
 (
     PW_X,
-    PW_X2,  # glu: the gate's partner
+    PW_X2,  # glu, add: the other operand
     PW_WEIGHT,  # f32 [columns], or 0
     PW_Y,  # f32 rows out, or 0
     PW_CODES,  # quantized rows out, or 0
@@ -106,7 +106,7 @@ MM_WORDS = 13
     PW_X_STRIDE,  # number: bytes
     PW_Y_STRIDE,  # number: bytes
     PW_SLOT,  # number: header word that holds the row count
-    PW_EPS,  # number: the bits of an f32
+    PW_EPS,  # number: the bits of an f32, a norm's eps or scale's factor
     PW_ZERO,  # number: the zero point of the weights that will read the codes
     PW_PLANES,  # number: quantized rows of a token, 1 or 2
     PW_HEADS,  # number: head_norm's heads of PW_COLUMNS columns in a row

@@ -6,7 +6,7 @@ its own.
 
 from __future__ import annotations
 
-from edgellm.kernels.jit import LARGEST_TILE, device, float32, int32, int64, kernel
+from edgellm.kernels.jit import LARGEST_TILE, add_kernel, device, float32, int32, int64, kernel
 from edgellm.kernels.layout import (
     AUX_SCALE_HIGH,
     AUX_SCALE_LOW,
@@ -192,31 +192,69 @@ def rms_norm(args, header, chunk, worker):
 @device
 def _silu(x):
     """x / (1 + exp(-x))."""
-    one = splat(float32(1.0))
-    return x / (one + exp(splat(float32(0.0)) - x))
+    return x / (splat(float32(1.0)) + exp(splat(float32(0.0)) - x))
+
+
+@device
+def _gelu_tanh(x):
+    """x / (1 + exp(-2 u)), which is x (1 + tanh u) / 2, for u = sqrt(2 / pi) (x + 0.044715 x^3)."""
+    cube = splat(float32(0.044715)) * x * x * x
+    return x / (splat(float32(1.0)) + exp(splat(float32(-1.5957691)) * (x + cube)))
+
+
+def _glu(activation):
+    def glu(args, header, chunk, worker):
+        """f(x) * x2, to f32 rows, quantized rows, or both. Columns: a multiple of 16, of 32 if quantized."""
+        tokens = get_i64(header + 8 * get_i64(args + 8 * PW_SLOT))
+        columns = get_i64(args + 8 * PW_COLUMNS)
+        out, stride = get_i64(args + 8 * PW_Y), get_i64(args + 8 * PW_X_STRIDE)
+        for t in range(chunk * PW_CHUNK, min(tokens, (chunk + 1) * PW_CHUNK)):
+            x = get_i64(args + 8 * PW_X) + t * stride
+            x2 = get_i64(args + 8 * PW_X2) + t * stride
+            if get_i64(args + 8 * PW_CODES) != 0:
+                place = _place(args, t, tokens, columns)
+                for block in range(columns // BLOCK):
+                    low = activation(load_f32(x + 128 * block)) * load_f32(x2 + 128 * block)
+                    high = activation(load_f32(x + 128 * block + 64)) * load_f32(x2 + 128 * block + 64)
+                    _quantize_block(low, high, place, block)
+            if out != 0:
+                y = out + t * get_i64(args + 8 * PW_Y_STRIDE)
+                for i in range(columns // LANES):
+                    store_f32(y + 64 * i, activation(load_f32(x + 64 * i)) * load_f32(x2 + 64 * i))
+
+    return glu
+
+
+add_kernel("pointwise.glu_silu", _glu(_silu))
+add_kernel("pointwise.glu_gelu_tanh", _glu(_gelu_tanh))
+
+
+@device
+def _vectors(args):
+    """Vectors that a row takes; rows have room for whole ones."""
+    return (get_i64(args + 8 * PW_COLUMNS) + LANES - 1) // LANES
 
 
 @kernel
-def glu_silu(args, header, chunk, worker):
-    """silu(x) * x2, to f32 rows, to quantized rows, or to both. Columns are a multiple of 16, of 32 if
-    quantized.
-    """
-    tokens = get_i64(header + 8 * get_i64(args + 8 * PW_SLOT))
-    columns = get_i64(args + 8 * PW_COLUMNS)
-    out, stride = get_i64(args + 8 * PW_Y), get_i64(args + 8 * PW_X_STRIDE)
-    for t in range(chunk * PW_CHUNK, min(tokens, (chunk + 1) * PW_CHUNK)):
-        x = get_i64(args + 8 * PW_X) + t * stride
-        x2 = get_i64(args + 8 * PW_X2) + t * stride
-        if get_i64(args + 8 * PW_CODES) != 0:
-            place = _place(args, t, tokens, columns)
-            for block in range(columns // BLOCK):
-                low = _silu(load_f32(x + 128 * block)) * load_f32(x2 + 128 * block)
-                high = _silu(load_f32(x + 128 * block + 64)) * load_f32(x2 + 128 * block + 64)
-                _quantize_block(low, high, place, block)
-        if out != 0:
-            y = out + t * get_i64(args + 8 * PW_Y_STRIDE)
-            for i in range(columns // LANES):
-                store_f32(y + 64 * i, _silu(load_f32(x + 64 * i)) * load_f32(x2 + 64 * i))
+def add(args, header, chunk, worker):
+    """x + x2, rows of one stride."""
+    rows, stride = get_i64(header + 8 * get_i64(args + 8 * PW_SLOT)), get_i64(args + 8 * PW_X_STRIDE)
+    for t in range(chunk * PW_CHUNK, min(rows, (chunk + 1) * PW_CHUNK)):
+        x, x2 = get_i64(args + 8 * PW_X) + t * stride, get_i64(args + 8 * PW_X2) + t * stride
+        y = get_i64(args + 8 * PW_Y) + t * get_i64(args + 8 * PW_Y_STRIDE)
+        for i in range(_vectors(args)):
+            store_f32(y + 64 * i, load_f32(x + 64 * i) + load_f32(x2 + 64 * i))
+
+
+@kernel
+def scale(args, header, chunk, worker):
+    """x * the f32 in PW_EPS."""
+    rows, factor = get_i64(header + 8 * get_i64(args + 8 * PW_SLOT)), splat(get_f32(args + 8 * PW_EPS))
+    for t in range(chunk * PW_CHUNK, min(rows, (chunk + 1) * PW_CHUNK)):
+        x = get_i64(args + 8 * PW_X) + t * get_i64(args + 8 * PW_X_STRIDE)
+        y = get_i64(args + 8 * PW_Y) + t * get_i64(args + 8 * PW_Y_STRIDE)
+        for i in range(_vectors(args)):
+            store_f32(y + 64 * i, load_f32(x + 64 * i) * factor)
 
 
 @kernel

@@ -13,7 +13,7 @@ from edgellm.backends.cpu.backend import CPUBackend
 from edgellm.errors import UnsupportedError
 from edgellm.gguf import open_gguf
 
-MUST_RUN = {"llama-dense", "qwen2-dense", "qwen3-dense"}
+MUST_RUN = {"gemma3-dense", "granite-scales", "llama-dense", "qwen2-dense", "qwen3-dense", "smollm3-8-layers"}
 CONFIG = BackendConfig(kv_type="f32", num_pages=16, max_tokens=256, max_outputs=256, threads=2)
 
 

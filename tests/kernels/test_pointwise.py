@@ -77,6 +77,25 @@ def test_silu_gate_over_the_whole_range_of_floats():
     assert np.allclose(got, want, rtol=1e-6, atol=1e-36)
 
 
+def test_gelu_gate_over_the_whole_range_of_floats():
+    x = np.concatenate([np.linspace(-12, 12, 4064), [0, -0.0, 1e-30, -1e-30, 40, -40, 1e12, -1e12] * 4])
+    x = x.astype(np.float32).reshape(-1, 32)
+    got = rows_kernel("pointwise.glu_gelu_tanh", x, x2=np.full_like(x, 2))
+    wide = x.astype(np.float64)
+    want = wide * (1 + np.tanh(np.sqrt(2 / np.pi) * (wide + 0.044715 * wide**3)))
+    assert np.isfinite(got).all()
+    assert np.allclose(got, want, rtol=2e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize("columns", [16, 40])
+def test_add_and_scale(columns):
+    rng = np.random.default_rng(columns)
+    x, x2 = (np.zeros((9, 48), np.float32) for _ in range(2))
+    x[:, :columns], x2[:, :columns] = rng.standard_normal((2, 9, columns))
+    assert (rows_kernel("pointwise.add", x, x2=x2) == x + x2).all()
+    assert (rows_kernel("pointwise.scale", x, eps=0.3) == x * np.float32(0.3)).all()
+
+
 def test_gather_takes_the_rows_that_are_wanted():
     x = np.arange(6 * 32, dtype=np.float32).reshape(6, 32)
     index, out = np.array([5, 0, 3], np.int32), np.zeros((3, 32), np.float32)

@@ -24,7 +24,12 @@ from edgellm.graph import Graph, Node, O, T, Value, Weight, ops
 from edgellm.graph.passes import Project, RopeAttention, fuse_residual, fuse_rope, merge_projections, uses
 from edgellm.kernels import layout as L
 
-_PASS_ON = (ops.Reshape, ops.Slice, ops.RMSNorm)  # between a projection and the attention that reads it
+_PASS_ON = (
+    ops.Reshape,
+    ops.Slice,
+    ops.RMSNorm,
+    ops.Scale,
+)  # between a projection and the attention that reads it
 
 Argument = int | Ref | Packed
 

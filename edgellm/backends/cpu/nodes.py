@@ -102,7 +102,7 @@ def _head_norm(lw: Lowering, node: Node, eps: float, weight: Weight) -> None:
 @_lowers(ops.Glu)
 def _glu(lw: Lowering, node: Node) -> None:
     assert isinstance(node.op, ops.Glu)
-    if node.op.kind != "silu":
+    if node.op.kind not in ("silu", "gelu_tanh"):
         lw.refuse(f"a {node.op.kind} gate")
     out = node.outputs[0]
     plain, coded = lw.wants(out)
@@ -111,7 +111,27 @@ def _glu(lw: Lowering, node: Node) -> None:
         lw.refuse("a gate and its partner of different types")
     y = lw.make(out) if plain else None
     codes = lw.make_quantized(out) if coded else None
-    lw.emit_rows("pointwise.glu_silu", gate, out.width, x2=up.ref, y=y, codes=codes)
+    lw.emit_rows(f"pointwise.glu_{node.op.kind}", gate, out.width, x2=up.ref, y=y, codes=codes)
+
+
+@_lowers(ops.Add)
+def _add(lw: Lowering, node: Node) -> None:
+    """A sum that no matmul could take along as its residual."""
+    if len(node.inputs) != 2 or node.inputs[0].shape != node.inputs[1].shape:
+        lw.refuse("a sum with a weight or of two shapes")
+    a, b = (lw.read(v) for v in node.inputs)
+    if a.stride != b.stride:
+        lw.refuse("a sum of parts of rows")
+    y = lw.make(node.outputs[0])
+    lw.emit_rows("pointwise.add", a, node.outputs[0].width, x2=b.ref, y=y)
+
+
+@_lowers(ops.Scale)
+def _scale(lw: Lowering, node: Node) -> None:
+    assert isinstance(node.op, ops.Scale)
+    x = lw.read(node.inputs[0])
+    y = lw.make(node.outputs[0])
+    lw.emit_rows("pointwise.scale", x, node.outputs[0].width, y=y, eps=node.op.factor)
 
 
 @_lowers(ops.SelectRows)
