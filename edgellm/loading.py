@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,14 +97,13 @@ class LoadedModel:
         extra: Mapping[str, Any],
     ) -> str:
         """The prompt's text. Where a template chokes on tool calls without words, they get empty ones."""
-        render = partial(self.template.render, tools=tools, add_generation_prompt=True, **extra)
         try:
-            return render(messages)
+            return self.template.render(messages, tools, add_generation_prompt=True, **extra)
         except TemplateError:
             worded = [_with_words(m) for m in messages]
             if worded == list(messages):
                 raise
-            return render(worded)
+            return self.template.render(worded, tools, add_generation_prompt=True, **extra)
 
     def _ends_too_early(self, ids: list[int], added: bool) -> bool:
         """Whether encoding put an end of text behind the words that the answer should follow."""
