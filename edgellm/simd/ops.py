@@ -16,7 +16,6 @@ from edgellm.simd.lowering import call, const, shuffle
 from edgellm.simd.types import BYTES, BYTES_IR, F32, F32_IR, I32, I32_IR, I64_IR, LANES
 
 _I32, _I16, _I8, _F32 = ir.IntType(32), ir.IntType(16), ir.IntType(8), ir.FloatType()
-_BITS = ir.VectorType(ir.IntType(1), LANES)
 
 target = lowering.Lowering()
 
@@ -82,7 +81,6 @@ def _loader(kind, result):
 # -- memory ----------------------------------------------------------------------------------------
 
 load_f32 = _loader(F32_IR, F32)
-load_i32 = _loader(I32_IR, I32)
 load_bytes = _loader(BYTES_IR, BYTES)
 get_i64 = _loader(I64_IR, types.int64)
 get_i32 = _loader(_I32, types.int32)
@@ -256,7 +254,6 @@ def _by_literal(emit, kind):
 
 
 mask_bytes = _by_literal(lambda b, x, mask: b.and_(x, const(BYTES_IR, mask)), BYTES)
-flip_bytes = _by_literal(lambda b, x, mask: b.xor(x, const(BYTES_IR, mask)), BYTES)
 shift_left_bytes = _by_literal(lambda b, x, bits: b.shl(x, const(BYTES_IR, bits)), BYTES)
 shift_right_bytes = _by_literal(lambda b, x, bits: b.lshr(x, const(BYTES_IR, bits)), BYTES)
 shift_left_i32 = _by_literal(lambda b, x, bits: b.shl(x, const(I32_IR, bits)), I32)
