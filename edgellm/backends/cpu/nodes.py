@@ -50,9 +50,12 @@ def _project(lw: Lowering, node: Node) -> None:
     else:
         rows = lw.read(x)
         args[L.MM_X], args[L.MM_X_STRIDE] = rows.ref, rows.stride
-    if node.op.residual:
-        args[L.MM_RESIDUAL] = lw.read(node.inputs[1]).ref
     y = lw.make(node.outputs[0], packed.panels * L.LANES)
+    if node.op.residual:
+        residual = lw.read(node.inputs[1])
+        if residual.stride != y.stride:
+            lw.refuse("a residual that is a part of rows")
+        args[L.MM_RESIDUAL] = residual.ref
     for value, start in zip(node.outputs, packed.row_starts, strict=True):
         lw.places[value] = Place(y.ref + 4 * start, y.stride, y.slot)
     per_chunk = _panels_per_chunk(packed.panels, packed.panel_bytes, lw.threads)
