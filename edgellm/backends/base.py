@@ -10,7 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgellm.errors import UsageError
+from edgellm.backends.profile import Profile
+from edgellm.errors import UnsupportedError, UsageError
 from edgellm.gguf import TensorInfo
 from edgellm.graph import Graph
 
@@ -98,6 +99,10 @@ class Backend(ABC):
     @abstractmethod
     def memory(self) -> dict[str, int]:
         """Bytes held: "weights", "kv_cache", "scratch"."""
+
+    def profile(self) -> Profile:
+        """Begin to add up where the time of each step goes. Raises UnsupportedError where nobody can tell."""
+        raise UnsupportedError("this backend cannot tell where its time goes; use the cpu backend")
 
     def cancel(self) -> None:  # noqa: B027  # most backends have nothing to do
         """Ask a running `execute` to stop early; callable from any thread. Its results are then void."""

@@ -13,6 +13,7 @@ from edgellm.cli.options import DEFAULT, Json, Model
 from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
+    from edgellm.backends.profile import OpTime
     from edgellm.cli.measure import Result
 
 
@@ -27,6 +28,9 @@ def bench(
     ] = None,
     batch: Annotated[str, typer.Option(help="One or more numbers of sequences at once: 1,8")] = "1",
     repeat: Annotated[int, typer.Option(min=1, help="Samples of each test.")] = 3,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Time, GB/s and GOPS of each kind of op, after each test.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Measure prompt processing (ppN) and generation (tgN): the model alone, without sampling or text.
@@ -42,7 +46,8 @@ def bench(
     results: list[Result] = []
     with ProgressShow() as show:
         for count in counts:
-            for result in measure(model, count, Workload(prompt_tokens, gen_tokens, batches, repeat), show):
+            work = Workload(prompt_tokens, gen_tokens, batches, repeat, profile)
+            for result in measure(model, count, work, show):
                 results.append(result)
                 if not as_json:
                     show.close()
@@ -65,4 +70,18 @@ def _show(result: Result) -> None:
         f"{result.test:<8} threads {result.threads:<3} batch {result.batch:<3} "
         f"{result.tokens_per_second:9.1f} ± {spread:.1f} tok/s  {result.gigabytes_per_second:6.2f} GB/s"
     )
+    if result.profile is not None:
+        _show_ops(result.profile)
     sys.stdout.flush()
+
+
+def _show_ops(ops: list[OpTime]) -> None:
+    """A line for each kind of op, what took longest first, down to a thousandth of the time."""
+    total = sum(op.seconds for op in ops)
+    print(f"  {'op':<36} {'times':>6} {'ms':>9} {'share':>6} {'GB/s':>7} {'GOPS':>7}")
+    for op in ops:
+        if op.seconds >= total / 1000:
+            print(
+                f"  {op.op:<36} {op.count:6} {op.seconds * 1e3:9.2f} {op.seconds / total:6.1%} "
+                f"{op.gigabytes_per_second:7.1f} {op.gigaoperations_per_second:7.1f}"
+            )

@@ -13,6 +13,7 @@ import numpy as np
 
 from edgellm import backends, hub, models
 from edgellm.backends.base import PAGE_SIZE, Backend, BackendConfig, Batch, LoadProgress, SequenceRows
+from edgellm.backends.profile import OpTime
 from edgellm.errors import UsageError
 from edgellm.gguf import open_gguf
 from edgellm.graph import Graph
@@ -23,12 +24,13 @@ _LCG = 48271  # spreads the synthetic ids over the vocabulary
 
 @dataclass(frozen=True)
 class Workload:
-    """What to measure: 0 tokens leaves a test out."""
+    """What to measure: 0 tokens leaves a test out. With `profile`, one more run of each tells op from op."""
 
     prompt_tokens: int
     gen_tokens: int
     batches: list[int]
     repeat: int
+    profile: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,20 @@ class Result:
     tokens_per_second: float
     gigabytes_per_second: float
     samples: list[float]
+    profile: list[OpTime] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        row = asdict(self) | {"profile": [_op_as_json(op) for op in self.profile or ()]}
+        if self.profile is None:
+            del row["profile"]
+        return row
+
+
+def _op_as_json(op: OpTime) -> dict[str, Any]:
+    return asdict(op) | {
+        "gigabytes_per_second": op.gigabytes_per_second,
+        "gigaoperations_per_second": op.gigaoperations_per_second,
+    }
 
 
 @dataclass(frozen=True)
@@ -68,7 +81,9 @@ def measure(name: str, threads: int | None, work: Workload, progress: LoadProgre
             for batch in work.batches:
                 for test, run in _tests(Bench(backend, batch), work):
                     run()  # warms caches, and the memory that is touched for the first time
-                    yield _result(test, count, batch, [run() for _ in range(work.repeat)], weight_bytes)
+                    runs = [run() for _ in range(work.repeat)]
+                    ops = _profile(backend, run) if work.profile else None
+                    yield _result(test, count, batch, runs, weight_bytes, ops)
 
 
 def check_sizes(graph: Graph, work: Workload) -> None:
@@ -106,7 +121,15 @@ def _tests(bench: Bench, work: Workload) -> Iterator[tuple[str, Callable[[], _Ti
         yield f"tg{work.gen_tokens}", lambda: bench.generate(work.gen_tokens)
 
 
-def _result(test: str, threads: int, batch: int, runs: list[_Timed], weight_bytes: int) -> Result:
+def _profile(backend: Backend, run: Callable[[], _Timed]) -> list[OpTime]:
+    profile = backend.profile()
+    run()
+    return profile.rows()
+
+
+def _result(
+    test: str, threads: int, batch: int, runs: list[_Timed], weight_bytes: int, ops: list[OpTime] | None
+) -> Result:
     return Result(
         test=test,
         threads=threads,
@@ -114,6 +137,7 @@ def _result(test: str, threads: int, batch: int, runs: list[_Timed], weight_byte
         tokens_per_second=statistics.median(r.tokens / r.seconds for r in runs),
         gigabytes_per_second=statistics.median(weight_bytes * r.steps / r.seconds / 1e9 for r in runs),
         samples=[r.tokens / r.seconds for r in runs],
+        profile=ops,
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 LANES = 16  # rows of a weight panel
 BLOCK = 32  # columns of an activation block: two groups of 16
+PART = 1024  # columns: longer rows are cut, so that what a tile reads of its activations stays in L1
+GROUP = 4  # panels that take a part in turn
 PAGE = 32  # tokens of a KV page
 SPAN = 256  # positions after which attention's partial sums are merged
 
@@ -48,7 +50,19 @@ def quantized_bytes(tokens: int, columns: int) -> int:
     return tokens * columns + tokens * (columns // BLOCK) * AUX_WORDS * 4
 
 
-# -- packed weights: bytes of a panel of 16 rows for one quant block -------------------------------
+# -- packed weights ---------------------------------------------------------------------------------
+# Panels of 16 rows, one after the other. Where rows are longer than PART, GROUP panels stand together, part
+# by part: [groups][parts][GROUP panels][blocks of the part]; there are whole groups only, and chunks are
+# groups.
+
+
+def panels_of(rows: int, columns: int) -> int:
+    """Panels that hold so many rows."""
+    panels = -(-rows // LANES)
+    return -(-panels // GROUP) * GROUP if columns > PART else panels
+
+
+# Bytes of a panel for one quant block:
 PANEL_Q4_0 = 32 + 256  # 16 f16 scales, nibbles
 PANEL_Q4_1 = 64 + 256  # scales, minimums, nibbles
 PANEL_Q5_0 = 32 + 64 + 256  # scales, fifth bits, nibbles

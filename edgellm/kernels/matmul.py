@@ -17,6 +17,10 @@ or on the thread.
 
 A chunk is a run of panels for 64 tokens: tokens outside, panels inside, so that the panels stay in L2. Chunks
 that follow each other have the same panels.
+
+Rows of more than 1024 columns are taken in parts, four panels at a time: first the four panels' columns 0 to
+1023, then the next. A part of the activations then stays in L1 while the weights stream by; with a whole row
+of 8192, one token reads Q4_K at 23 GB/s instead of 35. Between parts the sums wait in y.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from edgellm.kernels.layout import (
     AUX_WORDS,
     BLOCK,
     FORMS,
+    GROUP,
     LANES,
     MM_AUX,
     MM_BIAS,
@@ -42,6 +47,7 @@ from edgellm.kernels.layout import (
     MM_X_STRIDE,
     MM_Y,
     MM_Y_STRIDE,
+    PART,
 )
 from edgellm.simd.ops import (
     get_i64,
@@ -50,7 +56,10 @@ from edgellm.simd.ops import (
 from edgellm.simd.tiles import (
     add_rows,
     add_vector,
+    load_pairs,
+    load_rows,
     pair_sums,
+    size,
     store_rows,
     zeros,
     zeros_like,
@@ -70,31 +79,50 @@ def _finish(out, y, at, y_stride, bias, residual):
 
 
 @device
-def _tile(c, panel, panel_bytes, row, first, last, args):
-    """Rows `row` to `row` + NT, panels `first` to `last`; the tile `c` gives NT."""
-    columns, planes = get_i64(args + 8 * MM_COLUMNS), get_i64(args + 8 * MM_PLANES)
-    x_stride = get_i64(args + 8 * MM_X_STRIDE)
-    y_stride = get_i64(args + 8 * MM_Y_STRIDE)
-    x = get_i64(args + 8 * MM_X) + row * x_stride
-    aux = get_i64(args + 8 * MM_AUX) + row * (columns // BLOCK) * AUX_WORDS * 4
-    w = get_i64(args + 8 * MM_WEIGHTS) + first * panel_bytes
-    offset = row // planes * y_stride
-    y = get_i64(args + 8 * MM_Y) + offset
-    bias = get_i64(args + 8 * MM_BIAS)
-    residual = get_i64(args + 8 * MM_RESIDUAL)
-    if residual != 0:
-        residual += offset
-    for p in range(first, last):
-        out = panel(zeros_like(c), w, x, aux, x_stride, columns)
-        if planes == 2:
-            _finish(pair_sums(out), y, p * LANES * 4, y_stride, bias, residual)
-        else:
-            _finish(out, y, p * LANES * 4, y_stride, bias, residual)
-        w += panel_bytes
+def _begin(c, y, y_stride, column, planes):
+    """The sums so far of rows at y: none before the first part; a second row's are in the first's."""
+    if column == 0:
+        return zeros_like(c)
+    return load_pairs(c, y, y_stride) if planes == 2 else load_rows(c, y, y_stride)
 
 
 @device
-def _matmul(args, header, chunk, panel, panel_bytes):
+def _end(out, y, at, y_stride, planes, bias, residual):
+    if planes == 2:
+        _finish(pair_sums(out), y, at, y_stride, bias, residual)
+    else:
+        _finish(out, y, at, y_stride, bias, residual)
+
+
+@device
+def _tile(c, panel, block_columns, block_bytes, x_bytes, row, first, last, args):
+    """Rows `row` to `row` + NT, panels `first` to `last`; the tile `c` gives NT."""
+    columns, planes = get_i64(args + 8 * MM_COLUMNS), get_i64(args + 8 * MM_PLANES)
+    x_stride, y_stride = get_i64(args + 8 * MM_X_STRIDE), get_i64(args + 8 * MM_Y_STRIDE)
+    x = get_i64(args + 8 * MM_X) + row * x_stride
+    x_step = x_bytes if x_bytes > 1 else size(c)
+    aux_step = AUX_WORDS * 4 * size(c)
+    aux = get_i64(args + 8 * MM_AUX) + row * (columns // BLOCK) * AUX_WORDS * 4
+    w = get_i64(args + 8 * MM_WEIGHTS) + first * (columns // block_columns) * block_bytes
+    offset = row // planes * y_stride
+    y = get_i64(args + 8 * MM_Y) + offset
+    bias, residual = get_i64(args + 8 * MM_BIAS), get_i64(args + 8 * MM_RESIDUAL)
+    if residual != 0:
+        residual += offset
+    for group in range(first, last, GROUP):
+        for column in range(0, columns, PART):
+            part = min(PART, columns - column)
+            done = column + part == columns
+            for p in range(group, min(group + GROUP, last)):
+                at = p * LANES * 4
+                out = _begin(c, y + at, y_stride, column, planes)
+                out = panel(out, w, x + column * x_step, aux + column // BLOCK * aux_step, x_stride, part)
+                _end(out, y, at, y_stride, planes, bias if done else 0, residual if done else 0)
+                w += part // block_columns * block_bytes
+
+
+@device
+def _matmul(args, header, chunk, panel, block_columns, block_bytes, x_bytes):
     tokens = get_i64(header + 8 * get_i64(args + 8 * MM_SLOT))
     planes, per_chunk = get_i64(args + 8 * MM_PLANES), get_i64(args + 8 * MM_PANELS_PER_CHUNK)
     blocks = (tokens + MM_TOKENS - 1) // MM_TOKENS
@@ -104,23 +132,24 @@ def _matmul(args, header, chunk, panel, panel_bytes):
     rows = min(tokens * planes, row + MM_TOKENS * planes)
     if LARGEST_TILE >= 8:
         while rows - row >= 8:
-            _tile(zeros(8), panel, panel_bytes, row, first, last, args)
+            _tile(zeros(8), panel, block_columns, block_bytes, x_bytes, row, first, last, args)
             row += 8
     if LARGEST_TILE >= 4:
         while rows - row >= 4:
-            _tile(zeros(4), panel, panel_bytes, row, first, last, args)
+            _tile(zeros(4), panel, block_columns, block_bytes, x_bytes, row, first, last, args)
             row += 4
     while rows - row >= 2:
-        _tile(zeros(2), panel, panel_bytes, row, first, last, args)
+        _tile(zeros(2), panel, block_columns, block_bytes, x_bytes, row, first, last, args)
         row += 2
     if row < rows:
-        _tile(zeros(1), panel, panel_bytes, row, first, last, args)
+        _tile(zeros(1), panel, block_columns, block_bytes, x_bytes, row, first, last, args)
 
 
 def _kernel(panel, block_columns, block_bytes):
+    x_bytes = 4 if block_columns == 1 else 1  # of an activation: plain weights take f32 rows
+
     def matmul(args, header, chunk, worker):
-        panel_bytes = get_i64(args + 8 * MM_COLUMNS) // block_columns * block_bytes
-        _matmul(args, header, chunk, panel, panel_bytes)
+        _matmul(args, header, chunk, panel, block_columns, block_bytes, x_bytes)
 
     return matmul
 

@@ -10,6 +10,7 @@ from edgellm.kernels.jit import WEIGHT_FLIP, add_kernel, device, int64
 from edgellm.kernels.layout import (
     BLOCK,
     FORMS,
+    GROUP,
     LANES,
     PANEL_Q4_0,
     PANEL_Q4_1,
@@ -19,6 +20,7 @@ from edgellm.kernels.layout import (
     PANEL_Q5_K,
     PANEL_Q6_K,
     PANEL_Q8_0,
+    PART,
     PK_COLUMNS,
     PK_PANELS_PER_CHUNK,
     PK_ROW_BYTES,
@@ -38,15 +40,23 @@ def _words(source, target, row, count, flip):
 
 
 @device
-def _pack(args, chunk, row_of_panel, panel_bytes):
-    """Every row of the chunk's panels through `row_of_panel(source, panel, row, columns, there)`."""
+def _pack(args, chunk, row_of_panel, block_columns, block_bytes):
+    """Every row of the chunk's panels, part by part, through `row_of_panel(source, panel, row, columns)`."""
     rows, columns = get_i64(args + 8 * PK_ROWS), get_i64(args + 8 * PK_COLUMNS)
     per_chunk, row_bytes = get_i64(args + 8 * PK_PANELS_PER_CHUNK), get_i64(args + 8 * PK_ROW_BYTES)
-    panels = (rows + LANES - 1) // LANES
-    for p in range(chunk * per_chunk, min((chunk + 1) * per_chunk, panels)):
-        target = get_i64(args + 8 * PK_TARGET) + p * panel_bytes
-        for r in range(min(LANES, rows - p * LANES)):
-            row_of_panel(get_i64(args + 8 * PK_SOURCE) + (p * LANES + r) * row_bytes, target, r, columns)
+    blocks = columns // block_columns
+    for p in range(chunk * per_chunk, min((chunk + 1) * per_chunk, (rows + LANES - 1) // LANES)):
+        for column in range(0, columns, PART):
+            part = min(PART, columns - column)
+            target = get_i64(args + 8 * PK_TARGET)
+            if columns <= PART:
+                target += p * blocks * block_bytes
+            else:  # whole groups, in them whole parts of all, then this panel's place in the part
+                before = p // GROUP * blocks + column // block_columns
+                target += (before * GROUP + p % GROUP * (part // block_columns)) * block_bytes
+            for r in range(min(LANES, rows - p * LANES)):
+                source = get_i64(args + 8 * PK_SOURCE) + (p * LANES + r) * row_bytes
+                row_of_panel(source + column // block_columns * (row_bytes // blocks), target, r, part)
 
 
 @device
@@ -227,7 +237,7 @@ def _row_f32(source, target, row, columns):
 
 def _kernel(row_of_panel, block_columns, block_bytes):
     def pack(args, header, chunk, worker):
-        _pack(args, chunk, row_of_panel, get_i64(args + 8 * PK_COLUMNS) // block_columns * block_bytes)
+        _pack(args, chunk, row_of_panel, block_columns, block_bytes)
 
     return pack
 

@@ -162,8 +162,8 @@ def _benched(control, number):
 
 
 @device
-def _walk(control, epoch, number, ops, count_ops, header, tickets):
-    """All ops of the plan, in order; how many were walked."""
+def _walk(control, epoch, number, ops, count_ops, header, tickets, times):
+    """All ops of the plan, in order; how many were walked. When each was over goes to `times`, if not 0."""
     holds = _worker(control, number) + 8 * W_HOLDS
     patience = _STALL_NS
     for i in range(count_ops):
@@ -188,6 +188,8 @@ def _walk(control, epoch, number, ops, count_ops, header, tickets):
                 break
         if count > 0 and not _await(control, ticket + 64, epoch, count, number, patience):
             return i
+        if times != 0:
+            atomic_store(times + 8 * i, _clock(control, number))
     return count_ops
 
 
@@ -209,8 +211,8 @@ def _give_up(control, epoch, first, ops, count_ops, header, tickets):
 
 @kernel
 def run(control, plan, unused, unused2):
-    """Worker 0: begin an epoch with the plan (four words: ops, how many, header, tickets); back when it is
-    done.
+    """Worker 0: begin an epoch with the plan (five words: ops, how many, header, tickets, times); back when
+    it is done. `times` is 0, or room for when the plan began and when each op was over (ns).
     """
     epoch = get_i64(control + 8 * C_EPOCH) + 2
     atomic_store(control + 8 * C_EPOCH, epoch - 1)
@@ -226,7 +228,11 @@ def run(control, plan, unused, unused2):
         mutex_lock(control + 8 * C_MUTEX)
         condition_broadcast(control + 8 * C_CONDITION)
         mutex_unlock(control + 8 * C_MUTEX)
-    reached = _walk(control, epoch, 0, ops, count_ops, header, tickets)
+    times = get_i64(plan + 32)
+    if times != 0:
+        atomic_store(times, _clock(control, 0))
+        times += 8
+    reached = _walk(control, epoch, 0, ops, count_ops, header, tickets, times)
     if reached < count_ops:
         _give_up(control, epoch, reached, ops, count_ops, header, tickets)
 
@@ -258,6 +264,6 @@ def work(control, number, unused, unused2):
         ops, count_ops = atomic_load(control + 8 * C_OPS), atomic_load(control + 8 * C_COUNT)
         header, tickets = atomic_load(control + 8 * C_HEADER), atomic_load(control + 8 * C_TICKETS)
         if epoch != seen and epoch % 2 == 0 and atomic_load(control + 8 * C_EPOCH) == epoch:
-            _walk(control, epoch, number, ops, count_ops, header, tickets)
+            _walk(control, epoch, number, ops, count_ops, header, tickets, 0)
             seen = epoch
             atomic_store(_worker(control, number) + 8 * W_LEFT, seen)

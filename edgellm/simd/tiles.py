@@ -11,10 +11,12 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from edgellm.simd import ops
+from edgellm.simd.lowering import call
 from edgellm.simd.ops import broadcast, load, store
 from edgellm.simd.types import BYTES, BYTES_IR, F32, F32_IR, I32, I32_IR, I64_IR, Tile
 
 _I32, _F32 = ir.IntType(32), ir.FloatType()
+_LINE = 64  # bytes of a cache line
 
 
 def _each(b, tile, emit):
@@ -54,6 +56,27 @@ def size(typing, tile):
     """How many vectors the tile has."""
     count = tile.count
     return types.int64(tile), lambda context, b, signature, args: ir.Constant(I64_IR, count)
+
+
+@intrinsic(prefer_literal=True)
+def fetch_ahead(typing, tile, address, distance, count):
+    """Ask for the `count` bytes at address + distance, for a tile of several tokens. With one token the
+    hardware's own prefetching keeps up, and more of it costs.
+    """
+    if not all(isinstance(a, types.IntegerLiteral) for a in (distance, count)):
+        return None
+    first, bytes_ = distance.literal_value, count.literal_value
+
+    def emit(context, b, signature, args):
+        if tile.count > 1:
+            kind = ir.IntType(8).as_pointer()
+            for offset in range(first, first + bytes_, _LINE):
+                place = b.inttoptr(b.add(args[1], ir.Constant(I64_IR, offset)), kind)
+                read, close, data = (ir.Constant(_I32, n) for n in (0, 3, 1))
+                call(b, "llvm.prefetch.p0", ir.VoidType(), place, read, close, data)
+        return context.get_dummy_value()
+
+    return types.none(tile, types.int64, distance, count), emit
 
 
 @intrinsic
@@ -176,6 +199,23 @@ def load_rows(typing, like, address, stride):
     def emit(context, b, signature, args):
         tile, base, step = args
         return _each(b, tile, lambda n, v: load(b, b.add(base, b.mul(step, ir.Constant(I64_IR, n))), F32_IR))
+
+    return like(like, types.int64, types.int64), emit
+
+
+@intrinsic
+def load_pairs(typing, like, address, stride):
+    """A tile like `like`, vector 2n from address + n * stride; zeros between. What `pair_sums` took."""
+
+    def emit(context, b, signature, args):
+        tile, base, step = args
+
+        def one(n, v):
+            if n % 2:
+                return ir.Constant(v.type, None)
+            return load(b, b.add(base, b.mul(step, ir.Constant(I64_IR, n // 2))), F32_IR)
+
+        return _each(b, tile, one)
 
     return like(like, types.int64, types.int64), emit
 

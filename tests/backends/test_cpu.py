@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -166,3 +167,23 @@ def test_kernels_and_bits_on_every_target_of_this_machine(target):
         command, env=environment, cwd=tests.parent, capture_output=True, text=True, timeout=600
     )
     assert run.returncode == 0, run.stdout[-3000:]
+
+
+def test_the_profile_accounts_for_the_whole_of_each_step(folder):
+    backend = load(tiny_llama(folder / "profiled.gguf", default=TensorType.Q8_0, kinds=MIXED))
+    profile = backend.profile()
+    began = time.perf_counter()
+    feed(backend, PROMPT, cut=45)
+    spent = time.perf_counter() - began
+    rows = {row.op: row for row in profile.rows()}
+    assert spent / 3 < sum(row.seconds for row in rows.values()) <= spent
+    assert min(row.seconds for row in rows.values()) >= 0
+    # Two steps, in each of which every layer attends: 90 rows to 1 + 2 + ... + 90 keys.
+    heads, head_dim = backend.graph.caches[0].num_kv_heads, backend.graph.caches[0].key_dim
+    attend = rows["attend"]
+    assert attend.count == 2 * LAYERS
+    assert attend.bytes == LAYERS * 2 * 2 * heads * head_dim * (45 + 90)
+    assert attend.operations % (4 * LAYERS * head_dim * 90 * 91 // 2) == 0
+    logits = rows["output q8_0"] if "output q8_0" in rows else rows["token_embd q8_0"]
+    assert logits.count == 2
+    assert logits.gigaoperations_per_second > 0

@@ -66,3 +66,21 @@ def test_numbers_that_are_none(text):
 
 def test_numbers():
     assert numbers("1, 8", "batch") == [1, 8]
+
+
+def test_a_profile_names_the_ops(cli, tmp_path):
+    path = str(tiny_llama(tmp_path / "tiny.gguf"))
+    sizes = ["--prompt-tokens", "8", "--gen-tokens", "2", "--repeat", "1", "--threads", "1", "--profile"]
+    prompt, generated = cli("bench", path, *sizes, "--json").json
+    for result in (prompt, generated):
+        assert {"attend", "rms_norm", "outside the plan"} <= {op["op"] for op in result["profile"]}
+        assert any("ffn_down" in op["op"] and op["gigaoperations_per_second"] > 0 for op in result["profile"])
+    shown = cli("bench", path, *sizes)
+    assert "attend" in shown.out
+    assert "GOPS" in shown.out
+
+
+def test_a_backend_without_a_profile_says_so(cli, model):
+    ended = cli("bench", model, "--prompt-tokens", "8", "--gen-tokens", "0", "--threads", "1", "--profile")
+    assert ended.code == 1
+    assert "cpu backend" in ended.err

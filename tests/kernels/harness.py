@@ -79,7 +79,7 @@ def random_weight(kind: TensorType, rows: int, columns: int, seed: int) -> tuple
 def pack(kind: TensorType, raw: np.ndarray, columns: int) -> np.ndarray:
     """A tensor in panels."""
     form, rows = FORMS[kind], len(raw)
-    panels = -(-rows // L.LANES)
+    panels = L.panels_of(rows, columns)
     out = np.zeros(panels * (columns // form.columns) * form.panel_bytes, np.uint8)
     args = {
         L.PK_SOURCE: address(raw),
@@ -108,16 +108,19 @@ def matmul(
     written.
     """
     form, (tokens, columns) = FORMS[kind], x.shape
-    panels = -(-rows // L.LANES)
+    panels = L.panels_of(rows, columns)
+    if columns > L.PART:
+        panels_per_chunk = -(-panels_per_chunk // L.GROUP) * L.GROUP
     y = np.full((tokens + 1, panels * L.LANES), GUARD)
+    beside = np.zeros_like(y)
     if residual is not None:
-        y[:tokens] = residual
+        beside[:tokens, : residual.shape[1]] = residual
     args = {
         L.MM_WEIGHTS: address(packed),
         L.MM_Y: address(y),
         L.MM_Y_STRIDE: y.strides[0],
         L.MM_BIAS: address(bias) if bias is not None else 0,
-        L.MM_RESIDUAL: address(y) if residual is not None else 0,
+        L.MM_RESIDUAL: address(beside) if residual is not None else 0,
         L.MM_COLUMNS: columns,
         L.MM_PANELS: panels,
         L.MM_PANELS_PER_CHUNK: panels_per_chunk,

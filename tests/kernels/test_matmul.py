@@ -9,6 +9,7 @@ from harness import matmul, pack, random_weight
 from edgellm import quants
 from edgellm.backends.cpu.weights import FORMS
 from edgellm.gguf import TensorType
+from edgellm.kernels import layout as L
 from tests.naive import quantize_activations
 
 KINDS = list(FORMS)
@@ -117,3 +118,27 @@ def test_zero_rows_stay_zero():
     raw, _ = random_weight(TensorType.Q4_0, 16, 64, seed=1)
     y = matmul(TensorType.Q4_0, pack(TensorType.Q4_0, raw, 64), 16, np.zeros((2, 64), np.float32))
     assert not y.any()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.name)
+def test_long_rows_go_in_parts(kind):
+    """Rows of two parts and a rest; the last group of panels is not full."""
+    columns, rows = 2 * L.PART + max(32, FORMS[kind].columns), 5 * L.LANES + 3
+    raw, values = random_weight(kind, rows, columns, seed=6)
+    packed = pack(kind, raw, columns)
+    rng = np.random.default_rng(7)
+    x = rng.standard_normal((11, columns)).astype(np.float32)
+    bias = np.zeros(L.panels_of(rows, columns) * L.LANES, np.float32)
+    bias[:rows] = rng.standard_normal(rows)
+    residual = rng.standard_normal((11, rows)).astype(np.float32)
+    want = x.astype(np.float64) @ values.astype(np.float64).T + bias[:rows] + residual
+    magnitude = np.abs(x) @ np.abs(values.T) + 1
+    for planes in (1, 2):
+        options = {"bias": bias, "planes": planes}
+        y = matmul(kind, packed, rows, x, residual=residual, **options)
+        assert (np.abs(y - want) <= 2.0 ** (-13 if planes == 2 else -6) * magnitude).all()
+        alone = [
+            matmul(kind, packed, rows, x[i : i + 1].copy(), residual=residual[i : i + 1], **options)
+            for i in range(11)
+        ]
+        assert y.tobytes() == np.concatenate(alone).tobytes()

@@ -4,6 +4,8 @@ the plan.
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +24,7 @@ from edgellm.backends.cpu.arena import Ref
 from edgellm.backends.cpu.lower import Argument, Lowering, PlannedOp
 from edgellm.backends.cpu.threads import default_threads
 from edgellm.backends.cpu.weights import Packed, WeightStore
+from edgellm.backends.profile import Profile
 from edgellm.errors import UnsupportedError
 from edgellm.graph import Graph
 from edgellm.kernels import layout as L
@@ -72,6 +75,8 @@ class CPUBackend(Backend):
         self._x = self._arena.array(program.tokens_in.ref, config.max_tokens, program.tokens_in.stride)
         self._logits = self._arena.array(program.logits.ref, config.max_outputs, program.logits.stride)
         self._rows_per_item = max(1, L.MAX_PAIRS // program.group)
+        self._ops = program.ops
+        self._profile: Profile | None = None
 
     def _assemble(self, planned: list[PlannedOp], addresses: dict[str, int]) -> NDArray[np.int64]:
         """Ops with addresses in place of refs."""
@@ -90,12 +95,16 @@ class CPUBackend(Backend):
     # -- a step ------------------------------------------------------------------------------------
 
     def execute(self, batch: Batch) -> NDArray[np.float32]:
+        began = time.perf_counter()
         tokens = np.asarray(batch.tokens)
         rows = self._dequantize(self._table[tokens])
         self._x[: len(tokens), : rows.shape[1]] = rows
         alive = self._fill_header(batch)
         self._team.run(self._plan)
         del alive
+        if self._profile is not None and self._plan.times is not None:
+            counts = [int(self._header[op.slot]) for op in self._ops]
+            self._profile.add(batch, counts, self._plan.times, time.perf_counter() - began)
         return self._logits[: len(batch.outputs), : self.graph.vocab_size]
 
     def _fill_header(self, batch: Batch) -> list[NDArray[np.int64] | NDArray[np.int32]]:
@@ -124,6 +133,11 @@ class CPUBackend(Backend):
         arrays = (positions, row_pages, outputs, items)
         header[L.H_POSITIONS : L.H_ITEM_TABLE + 1] = [a.ctypes.data for a in arrays]
         return [*arrays, *tables]
+
+    def profile(self) -> Profile:
+        self._plan.trace()
+        self._profile = Profile([op.work for op in self._ops])
+        return self._profile
 
     # -- pages and the rest ------------------------------------------------------------------------
 

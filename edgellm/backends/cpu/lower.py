@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from edgellm.backends.base import BackendConfig, WeightFile
 from edgellm.backends.cpu.arena import Arena, Ref
 from edgellm.backends.cpu.weights import Form, Packed, WeightStore, form_of
+from edgellm.backends.profile import Work
 from edgellm.backends.rope import RopeTable
 from edgellm.errors import UnsupportedError
 from edgellm.graph import Graph, Node, O, T, Value, Weight, ops
@@ -60,6 +61,7 @@ class PlannedOp:
     slot: int
     div: int
     mul: int
+    work: Work
 
 
 @dataclass
@@ -221,9 +223,9 @@ class Lowering:
         self.emit_rows("pointwise.quantize", x, value.width, codes=made)
         return self.read_quantized(value, zero)
 
-    def emit(self, kernel: str, args: list[Argument], slot: int, div: int, mul: int) -> None:
+    def emit(self, kernel: str, args: list[Argument], slot: int, div: int, mul: int, work: Work) -> None:
         """Append an op."""
-        self.program.ops.append(PlannedOp(kernel, args, slot, div, mul))
+        self.program.ops.append(PlannedOp(kernel, args, slot, div, mul, work))
 
     def emit_rows(
         self,
@@ -250,7 +252,8 @@ class Lowering:
             args[L.PW_Y], args[L.PW_Y_STRIDE] = y.ref, y.stride
         if codes is not None:
             args[L.PW_CODES], args[L.PW_AUX], args[L.PW_ZERO], args[L.PW_PLANES] = codes
-        self.emit(kernel, args, slot, L.PW_CHUNK, 1)
+        moved = 4 * columns * heads * (2 if x2 == 0 else 3)
+        self.emit(kernel, args, slot, L.PW_CHUNK, 1, Work(kernel.partition(".")[2], row_bytes=moved))
 
     def vector(self, weight: Weight) -> int:
         """The address of a small tensor as f32."""

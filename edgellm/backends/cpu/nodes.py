@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 
 from edgellm.backends.cpu.lower import Argument, Lowering, Place, float_bits
+from edgellm.backends.cpu.weights import Packed
+from edgellm.backends.profile import Work
 from edgellm.graph import Node, Weight, ops
 from edgellm.graph.passes import Project, RopeAttention
 from edgellm.kernels import layout as L
@@ -58,7 +61,7 @@ def _project(lw: Lowering, node: Node) -> None:
         args[L.MM_RESIDUAL] = residual.ref
     for value, start in zip(node.outputs, packed.row_starts, strict=True):
         lw.places[value] = Place(y.ref + 4 * start, y.stride, y.slot)
-    per_chunk = _panels_per_chunk(packed.panels, packed.panel_bytes, lw.threads)
+    per_chunk = _panels_per_chunk(packed, lw.threads)
     args[L.MM_WEIGHTS], args[L.MM_Y], args[L.MM_Y_STRIDE] = packed, y.ref, y.stride
     args[L.MM_COLUMNS], args[L.MM_PANELS], args[L.MM_PANELS_PER_CHUNK] = (
         packed.columns,
@@ -67,7 +70,20 @@ def _project(lw: Lowering, node: Node) -> None:
     )
     args[L.MM_BIAS] = int(packed.bias.ctypes.data) if packed.bias is not None else 0
     args[L.MM_SLOT] = y.slot
-    lw.emit(f"matmul.{packed.form.name}", args, y.slot, L.MM_TOKENS, -(-packed.panels // per_chunk))
+    planes = args[L.MM_PLANES]
+    assert isinstance(planes, int)
+    work = Work(
+        _label([w for w, _ in pairs]) + " " + packed.form.name,
+        step_bytes=packed.panels * packed.panel_bytes,
+        row_operations=2 * packed.panels * L.LANES * packed.columns * planes,
+    )
+    lw.emit(f"matmul.{packed.form.name}", args, y.slot, L.MM_TOKENS, -(-packed.panels // per_chunk), work)
+
+
+def _label(weights: list[Weight]) -> str:
+    """The tensors' names without the layer's: attn_q+attn_k."""
+    names = (re.sub(r"^blk\.\d+\.|\.weight$", "", w.name) for w in weights)
+    return "+".join(names)
 
 
 @_lowers(ops.RMSNorm)
@@ -191,7 +207,8 @@ def _attention(lw: Lowering, node: Node) -> None:
         table = lw.rope_table(rope, node.weights[1])
         args[L.RS_DIMS], args[L.RS_NEOX] = rope.dims, int(rope.style == "neox")
         args[L.RS_TABLE] = int(table.rows.ctypes.data)
-    lw.emit(f"attention.rope_store_{lw.config.kv_type}", args, L.H_TOKENS, L.PW_CHUNK, 1)
+    work = Work("rope_store", row_bytes=4 * head_dim * (2 * heads + 3 * kv_heads))
+    lw.emit(f"attention.rope_store_{lw.config.kv_type}", args, L.H_TOKENS, L.PW_CHUNK, 1, work)
 
     q = lw.read(node.inputs[0])
     out = lw.make(node.outputs[0])
@@ -214,7 +231,9 @@ def _attention(lw: Lowering, node: Node) -> None:
     args[L.AT_SCALE], args[L.AT_WINDOW] = float_bits(attention.scale), attention.window
     args[L.AT_SCRATCH] = lw.arena.buffer(scratch * lw.threads, len(lw.program.ops))
     args[L.AT_SCRATCH_STRIDE] = scratch
-    lw.emit(f"attention.attend_{lw.config.kv_type}", args, L.H_ITEMS, 1, kv_heads)
+    item = {"f32": 4, "f16": 2}[lw.config.kv_type]
+    work = Work("attend", key_bytes=2 * item * head_dim * kv_heads, key_operations=4 * head_dim * heads)
+    lw.emit(f"attention.attend_{lw.config.kv_type}", args, L.H_ITEMS, 1, kv_heads, work)
 
 
 def _check_attention(lw: Lowering, node: Node, op: ops.Attention) -> None:
@@ -228,9 +247,11 @@ def _check_attention(lw: Lowering, node: Node, op: ops.Attention) -> None:
         lw.refuse(f"heads of {head_dim} dimensions (a multiple of {L.LANES} is needed)")
 
 
-def _panels_per_chunk(panels: int, panel_bytes: int, threads: int) -> int:
+def _panels_per_chunk(packed: Packed, threads: int) -> int:
     """Enough chunks that nobody waits long for the last one, but each worth the two words it takes to
     share it.
     """
+    panels, panel_bytes = packed.panels, packed.panel_bytes
     least, most = -(-_LEAST_BYTES // panel_bytes), _MOST_BYTES // panel_bytes
-    return max(1, min(max(panels // (12 * threads), least), most, -(-panels // threads)))
+    count = max(1, min(max(panels // (12 * threads), least), most, -(-panels // threads)))
+    return -(-count // L.GROUP) * L.GROUP if packed.columns > L.PART else count

@@ -43,8 +43,14 @@ class Plan:
     def __init__(self, ops: NDArray[np.int64], header: NDArray[np.int64]) -> None:
         self._ops, self._header = ops, header
         self._tickets = aligned(len(ops) * L.TICKET_WORDS)
-        parts = (ops.ctypes.data, len(ops), header.ctypes.data, self._tickets.ctypes.data)
+        parts = (ops.ctypes.data, len(ops), header.ctypes.data, self._tickets.ctypes.data, 0)
         self.words = np.array(parts, np.int64)
+        self.times: NDArray[np.int64] | None = None
+
+    def trace(self) -> None:
+        """From now on, `times` [n + 1] has when the last run began and when each op was over, in ns."""
+        self.times = np.zeros(len(self._ops) + 1, np.int64)
+        self.words[-1] = self.times.ctypes.data
 
 
 class Team:

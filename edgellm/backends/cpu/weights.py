@@ -66,8 +66,8 @@ def form_of(file: WeightFile, weight: Weight) -> Form:
 
 @dataclass(frozen=True)
 class Packed:
-    """One or more tensors of equal form and columns, packed one below the other, each from a panel's
-    beginning.
+    """One or more tensors of equal form and columns, packed one below the other, each from a panel's (or a
+    group's) beginning.
     """
 
     form: Form
@@ -111,7 +111,7 @@ class WeightStore:
                 )
             )
             starts.append(rows)
-            rows += -(-weight.shape[0] // L.LANES) * L.LANES
+            rows += L.panels_of(weight.shape[0], columns) * L.LANES
         panels = rows // L.LANES
         self._size += -(-panels * per_panel // 64) * 64
         bias = self._bias(pairs, starts, rows)
