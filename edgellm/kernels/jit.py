@@ -25,10 +25,12 @@ from edgellm.simd import ops, targets
 CONFIG = load_config()
 TARGET = targets.named(CONFIG.cross.target) if CONFIG.cross else targets.choose(CONFIG.target)
 LARGEST_TILE = TARGET.token_tiles[0]
+ATTENTION_TILES = TARGET.attention_tiles
 WEIGHT_FLIP = TARGET.weight_flip
 ops.use(TARGET.name)
 
 __all__ = [
+    "ATTENTION_TILES",
     "LARGEST_TILE",
     "WEIGHT_FLIP",
     "add_kernel",

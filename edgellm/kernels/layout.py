@@ -17,8 +17,18 @@ H_ITEMS = 3  # attention items: runs of consecutive rows of one sequence
 H_POSITIONS = 4  # address, i32 [T]
 H_ROW_PAGES = 5  # address, i32 [T]: the page that holds the row's key and value
 H_OUTPUT_ROWS = 6  # address, i32 [O]
-H_ITEM_TABLE = 7  # address, i64 [items, 4]: first row, rows, first position, address of the page table (i32)
-HEADER_WORDS = 8
+H_ITEM_TABLE = 7  # address, i64 [items, IT_WORDS]
+H_MERGES = 8  # rows whose spans are separate items
+H_MERGE_TABLE = 9  # address, i64 [merges, ME_WORDS]
+HEADER_WORDS = 10
+
+# An attention item: first row, rows, first position, address of the page table (i32). IT_SPAN is -1 for all
+# keys, else the number of the one span to attend to, whose result goes to slot IT_SLOT.
+IT_ROW, IT_ROWS, IT_POSITION, IT_TABLE, IT_SPAN, IT_SLOT = range(6)
+IT_WORDS = 6
+# A merge: the row, its first slot, how many slots.
+ME_ROW, ME_SLOT, ME_SPANS = range(3)
+ME_WORDS = 3
 
 # -- an op of a plan: int64 words; chunks = MUL * ceil(header[SLOT] / DIV) -------------------------
 OP_KERNEL, OP_ARGS, OP_SLOT, OP_DIV, OP_MUL = range(5)
@@ -129,7 +139,7 @@ MM_WORDS = 13
 PW_WORDS = 15
 PW_CHUNK = 8  # rows a chunk; the largest token tile
 
-# attention.rope_store: turn q and k in place, put k and v into their pages
+# rope.turn_and_store: turn q and k in place, put k and v into their pages
 (
     RS_Q,
     RS_K,
@@ -147,7 +157,7 @@ PW_CHUNK = 8  # rows a chunk; the largest token tile
 ) = range(13)
 RS_WORDS = 13
 
-# attention.attend
+# attention.attend, attention.merge
 (
     AT_Q,
     AT_Q_STRIDE,
@@ -161,15 +171,22 @@ RS_WORDS = 13
     AT_WINDOW,  # number: 0 for none
     AT_SCRATCH,  # room for every worker
     AT_SCRATCH_STRIDE,  # bytes of one worker's
-) = range(12)
-AT_WORDS = 12
-MAX_PAIRS = 32  # (row, query head) pairs of a chunk, unless one row has more heads
+    AT_PARTS,  # results of spans, by slots
+) = range(13)
+AT_WORDS = 13
+MAX_PAIRS = 48  # (row, query head) pairs of a chunk, unless one row has more heads
+MAX_ATTENTION_TILE = 16
 
 
 def attention_scratch(pairs: int, head_dim: int) -> int:
-    """Bytes that one worker of attention.attend needs for `pairs` pairs."""
-    whole = -(-pairs // 8) * 8
-    return 4 * (3 * whole * head_dim + 8 * (PAGE + 1) + 4 * whole) + 8 * whole
+    """Bytes that one worker of attention.attend needs for `pairs` pairs, whatever the tile."""
+    whole = pairs + MAX_ATTENTION_TILE
+    return whole * (8 * head_dim + 8 + 6 * 64) + MAX_ATTENTION_TILE * SPAN * 4
+
+
+def attention_part(heads: int, head_dim: int) -> int:
+    """Bytes of one slot."""
+    return heads * (64 + 4 * head_dim)
 
 
 # pack.*: rows of a GGUF tensor -> panels

@@ -81,13 +81,23 @@ def _row_q4_1(source, target, row, columns):
 
 
 @device
+def _swap_index_bits(x, shift, mask):
+    """Exchange the bits of x at `mask` with those `shift` further up."""
+    moved = ((x >> shift) ^ x) & mask
+    return x ^ moved ^ (moved << shift)
+
+
+@device
 def _fifth_bits(bits, target, row):
-    """Bit c of `bits` is column c's: to bit i of byte t, where c = 4 i + t."""
-    for t in range(4):
-        byte = 0
-        for i in range(8):
-            byte |= ((bits >> (4 * i + t)) & 1) << i
-        put_u8(target + 4 * row + t, byte)
+    """Bit c of `bits` is column c's: to bit i of byte t, where c = 4 i + t.
+
+    The five bits of c are (i2 i1 i0 t1 t0) and shall be (t1 t0 i2 i1 i0): four exchanges of two of them.
+    """
+    bits &= 0xFFFFFFFF
+    bits = _swap_index_bits(bits, 14, 0x0000CCCC)  # the 5th and the 2nd: t1 i1 i0 i2 t0
+    bits = _swap_index_bits(bits, 7, 0x00AA00AA)  # the 4th and the 1st: t1 t0 i0 i2 i1
+    bits = _swap_index_bits(bits, 2, 0x0C0C0C0C)  # the 3rd and the 2nd: t1 t0 i2 i0 i1
+    put_word(target + 4 * row, _swap_index_bits(bits, 1, 0x22222222))  # the 2nd and the 1st
 
 
 @device
@@ -165,9 +175,9 @@ def _row_q5_k(source, target, row, columns):
         _six_bit_pairs(source + 4, target + 64, row)
         for block in range(8):
             bits = 0
-            for c in range(32):
-                bits |= ((int64(get_u8(source + 16 + c)) >> block) & 1) << c
-            _fifth_bits(bits, target + 320 + block * 320, row)
+            for i in range(8):
+                bits |= ((int64(get_i32(source + 16 + 4 * i)) >> block) & 0x01010101) << i
+            put_word(target + 320 + block * 320 + 4 * row, bits)
             _nibbles_k(source + 48 + block // 2 * 32, target + 384 + block * 320, row, block % 2)
         source += 176
         target += PANEL_Q5_K
@@ -184,15 +194,6 @@ def _row_q8_0(source, target, row, columns):
 
 
 @device
-def _code_q6_k(source, column):
-    """The 6-bit code of a column: low nibble from ql, top bits from qh, both by halves of 128 columns."""
-    half, quarter, l = column // 128, column % 128 // 32, column % 32
-    low = get_u8(source + half * 64 + quarter % 2 * 32 + l) >> (quarter // 2 * 4)
-    top = get_u8(source + 128 + half * 32 + l) >> (2 * quarter)
-    return (low & 15) | ((top & 3) << 4)
-
-
-@device
 def _row_q6_k(source, target, row, columns):
     """Block of 256: ql[128], qh[64], 16 signed scales, f16 d.
 
@@ -205,17 +206,20 @@ def _row_q6_k(source, target, row, columns):
             put_u8(target + 16 * g + row, get_u8(source + 192 + g))
         put_i16(target + 256 + 2 * row, get_i16(source + 208))
         for block in range(8):
-            plane = target + 288 + block * 384
+            half, quarter = block // 4, block % 4
+            low, top = source + half * 64 + quarter % 2 * 32, source + 128 + half * 32
+            plane = target + 288 + block * 384 + 4 * row
             for i in range(4):
-                for t in range(4):
-                    low = _code_q6_k(source, block * 32 + 4 * i + t)
-                    high = _code_q6_k(source, block * 32 + 16 + 4 * i + t)
-                    put_u8(plane + 64 * i + 4 * row + t, (low & 15) | (high & 15) << 4)
-                    top = plane + 256 + 64 * (i // 2) + 4 * row + t
-                    if i % 2 == 0:
-                        put_u8(top, (low >> 4) | (high >> 4) << 2)
-                    else:
-                        put_u8(top, get_u8(top) | (low >> 4) << 4 | (high >> 4) << 6)
+                first = int64(get_i32(low + 4 * i)) >> (quarter // 2 * 4)
+                second = int64(get_i32(low + 16 + 4 * i)) >> (quarter // 2 * 4)
+                put_word(plane + 64 * i, (first & 0x0F0F0F0F) | (second & 0x0F0F0F0F) << 4)
+            for u in range(2):
+                word = 0
+                for i in range(2):
+                    first = int64(get_i32(top + 8 * u + 4 * i)) >> (2 * quarter)
+                    second = int64(get_i32(top + 16 + 8 * u + 4 * i)) >> (2 * quarter)
+                    word |= ((first & 0x03030303) | (second & 0x03030303) << 2) << (4 * i)
+                put_word(plane + 256 + 64 * u, word)
         source += 210
         target += PANEL_Q6_K
 

@@ -48,7 +48,7 @@ from edgellm.simd.tiles import (
     zeros_i32,
 )
 
-_AHEAD = 4096
+_AHEAD = 4096  # bytes between the weights in use and those that are fetched
 
 
 @device
@@ -85,7 +85,7 @@ def _with_zero(c, w, x, aux, columns, dots, panel_block):
     """value d * (code - zero): the accumulators start at -zero * sum(x)."""
     nt = size(c)
     for _ in range(columns // BLOCK):
-        fetch_ahead(c, w, _AHEAD, panel_block)
+        fetch_ahead(c, w + _AHEAD, panel_block, 1)
         low, high = start(c, aux + AUX_START_LOW * 4 * nt), start(c, aux + AUX_START_HIGH * 4 * nt)
         low, high = dots(low, high, w + 32, x, nt)
         c = scale_fma(c, low, high, aux + AUX_SCALE_LOW * 4 * nt, load_f16(w))
@@ -100,7 +100,7 @@ def _with_minimum(c, w, x, aux, columns, dots, panel_block):
     """value d * code + m: the minimum meets the sum of the activations."""
     nt = size(c)
     for _ in range(columns // BLOCK):
-        fetch_ahead(c, w, _AHEAD, panel_block)
+        fetch_ahead(c, w + _AHEAD, panel_block, 1)
         low, high = dots(zeros_i32(c), zeros_i32(c), w + 64, x, nt)
         c = scale_fma(c, low, high, aux + AUX_SCALE_LOW * 4 * nt, load_f16(w))
         c = fma_splat(c, load_f16(w + 32), aux + AUX_SUM * 4 * nt, 4)
@@ -118,10 +118,10 @@ def _with_two_levels(c, w, x, aux, columns, dots, panel_block, block_bytes):
     nt = size(c)
     nothing = splat(float32(0.0))
     for _ in range(columns // 256):
-        fetch_ahead(c, w, _AHEAD, 320)
+        fetch_ahead(c, w + _AHEAD, 320, 1)
         d, dmin = load_f16(w), load_f16(w + 32)
         for block in range(8):
-            fetch_ahead(c, w + 320 + block * block_bytes, _AHEAD, block_bytes)
+            fetch_ahead(c, w + 320 + block * block_bytes + _AHEAD, block_bytes, 1)
             low, high = dots(zeros_i32(c), zeros_i32(c), w + 320 + block * block_bytes, x, nt)
             scale = d * to_f32(load_u8(w + 64 + 16 * block))
             minimum = nothing - dmin * to_f32(load_u8(w + 192 + 16 * block))
@@ -174,7 +174,7 @@ def q8_0(c, w, x, aux, x_stride, columns):
             low, high = start(c, aux + AUX_START_LOW * 4 * nt), start(c, aux + AUX_START_HIGH * 4 * nt)
         else:
             low, high = zeros_i32(c), zeros_i32(c)
-        fetch_ahead(c, w, _AHEAD, PANEL_Q8_0)
+        fetch_ahead(c, w + _AHEAD, PANEL_Q8_0, 1)
         for i in range(4):
             low = dot4_signed(low, load_bytes(w + 32 + 64 * i), x + 4 * nt * i)
             high = dot4_signed(high, load_bytes(w + 288 + 64 * i), x + 4 * nt * (i + 4))
@@ -194,11 +194,11 @@ def q6_k(c, w, x, aux, x_stride, columns):
     """
     nt = size(c)
     for _ in range(columns // 256):
-        fetch_ahead(c, w, _AHEAD, 288)
+        fetch_ahead(c, w + _AHEAD, 288, 1)
         d = load_f16(w + 256)
         for block in range(8):
             plane = w + 288 + block * 384
-            fetch_ahead(c, plane, _AHEAD, 384)
+            fetch_ahead(c, plane + _AHEAD, 384, 1)
             low, high = start(c, aux + AUX_START_LOW * 4 * nt), start(c, aux + AUX_START_HIGH * 4 * nt)
             for u in range(2):
                 top = load_bytes(plane + 256 + 64 * u)

@@ -17,8 +17,8 @@ class Target:
     """An instruction set and how LLVM is told of it.
 
     `needs` are LLVM's names of features that the CPU must have (NEON goes without saying). `cpu` None means
-    this very CPU, with all it has. `token_tiles` are the sizes of matmul's register tiles, largest first:
-    what fits into the registers.
+    this very CPU, with all it has. `token_tiles` are the sizes of matmul's register tiles, largest first, as
+    they fit into the registers; `attention_tiles` a large and a small one of attention's.
     """
 
     name: str
@@ -27,6 +27,7 @@ class Target:
     cpu: str | None
     features: str
     token_tiles: tuple[int, ...]
+    attention_tiles: tuple[int, int]
     weight_flip: int  # xor on packed signed bytes: 0x80 where the dot product wants them unsigned
 
 
@@ -34,15 +35,22 @@ _AVX2 = frozenset({"avx2", "fma", "f16c"})
 _VNNI = _AVX2 | {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"}
 
 TARGETS = (
-    Target("avx512-vnni", "x86_64", _VNNI, None, "", (8, 4, 2, 1), 0x80),
+    Target("avx512-vnni", "x86_64", _VNNI, None, "", (8, 4, 2, 1), (16, 4), 0x80),
     Target(
-        "avx2", "x86_64", _AVX2, "haswell", "+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt,+popcnt,+movbe", (4, 2, 1), 0
+        "avx2",
+        "x86_64",
+        _AVX2,
+        "haswell",
+        "+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt,+popcnt,+movbe",
+        (4, 2, 1),
+        (4, 4),
+        0,
     ),
     # 32 registers of 4 lanes: two tokens take 24 as sums and results; four would spill in the inner loop.
-    Target("neon-i8mm", "aarch64", frozenset({"dotprod", "i8mm"}), None, "", (2, 1), 0),
-    Target("neon-dotprod", "aarch64", frozenset({"dotprod"}), None, "", (2, 1), 0),
-    Target("neon", "aarch64", frozenset(), None, "", (2, 1), 0),
-    Target("generic", "", frozenset(), "generic", "", (2, 1), 0),
+    Target("neon-i8mm", "aarch64", frozenset({"dotprod", "i8mm"}), None, "", (2, 1), (4, 4), 0),
+    Target("neon-dotprod", "aarch64", frozenset({"dotprod"}), None, "", (2, 1), (4, 4), 0),
+    Target("neon", "aarch64", frozenset(), None, "", (2, 1), (4, 4), 0),
+    Target("generic", "", frozenset(), "generic", "", (2, 1), (4, 4), 0),
 )
 
 # What LLVM's feature map of AArch64 lacks or guesses from the CPU's name, as the OS says it: a bit of an

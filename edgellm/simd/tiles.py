@@ -59,24 +59,23 @@ def size(typing, tile):
 
 
 @intrinsic(prefer_literal=True)
-def fetch_ahead(typing, tile, address, distance, count):
-    """Ask for the `count` bytes at address + distance, for a tile of several tokens. With one token the
-    hardware's own prefetching keeps up, and more of it costs.
+def fetch_ahead(typing, tile, address, count, level):
+    """Ask for the `count` bytes from `address` on, into the cache of that level, for a tile of several
+    tokens. With one token the hardware's own prefetching keeps up, and more of it costs.
     """
-    if not all(isinstance(a, types.IntegerLiteral) for a in (distance, count)):
+    if not all(isinstance(a, types.IntegerLiteral) for a in (count, level)):
         return None
-    first, bytes_ = distance.literal_value, count.literal_value
 
     def emit(context, b, signature, args):
         if tile.count > 1:
             kind = ir.IntType(8).as_pointer()
-            for offset in range(first, first + bytes_, _LINE):
+            read, locality, data = (ir.Constant(_I32, n) for n in (0, 4 - level.literal_value, 1))
+            for offset in range(0, count.literal_value, _LINE):
                 place = b.inttoptr(b.add(args[1], ir.Constant(I64_IR, offset)), kind)
-                read, close, data = (ir.Constant(_I32, n) for n in (0, 3, 1))
-                call(b, "llvm.prefetch.p0", ir.VoidType(), place, read, close, data)
+                call(b, "llvm.prefetch.p0", ir.VoidType(), place, read, locality, data)
         return context.get_dummy_value()
 
-    return types.none(tile, types.int64, distance, count), emit
+    return types.none(tile, types.int64, count, level), emit
 
 
 @intrinsic
@@ -157,16 +156,17 @@ def fma_splat(typing, acc, vector, address, stride):
 
 
 @intrinsic
-def times_splat(typing, acc, address):
-    """acc[n] * the f32 at address + 4n."""
+def scaled_sum(typing, x, x_scales, y, y_scales):
+    """x[n] * the f32 at x_scales + 4n, + y[n] * the f32 at y_scales + 4n."""
 
     def emit(context, b, signature, args):
         def one(n, v):
-            return b.fmul(v, broadcast(b, load(b, args[1], _F32, 4 * n), F32_IR))
+            x_scale, y_scale = (broadcast(b, load(b, args[i], _F32, 4 * n), F32_IR) for i in (1, 3))
+            return ops.target.fma(b, v, x_scale, b.fmul(b.extract_value(args[2], n), y_scale))
 
         return _each(b, args[0], one)
 
-    return acc(acc, types.int64), emit
+    return x(x, types.int64, y, types.int64), emit
 
 
 @intrinsic

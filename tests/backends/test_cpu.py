@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -187,3 +188,20 @@ def test_the_profile_accounts_for_the_whole_of_each_step(folder):
     logits = rows["output q8_0"] if "output q8_0" in rows else rows["token_embd q8_0"]
     assert logits.count == 2
     assert logits.gigaoperations_per_second > 0
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_long_contexts_give_the_same_bits_to_one_thread_and_to_many(folder, threads):
+    """A row with several spans of keys is shared among threads where there are few rows."""
+    path = tiny_llama(folder / "long.gguf", default=TensorType.Q8_0)
+    tokens = np.random.default_rng(4).integers(0, VOCAB, 600).tolist()
+    config = replace(CONFIG, threads=threads)
+    pages = list(range(19, 0, -1))
+    whole = feed(load(path, config=replace(CONFIG, threads=1)), tokens, cut=128, pages=pages)
+    backend = load(path, config=config)
+    prefix = feed(backend, tokens[:560], cut=100, pages=pages)
+    rows = [
+        backend.execute(Batch([token], [SequenceRows(0, 1, 560 + i, pages)], [0])).copy()
+        for i, token in enumerate(tokens[560:])
+    ]
+    assert np.concatenate([prefix, *rows]).tobytes() == whole.tobytes()

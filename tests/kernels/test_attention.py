@@ -33,22 +33,39 @@ class Layer:
         angles = np.arange(1024)[:, None] * THETA ** (-2 * np.arange(head_dim // 2) / head_dim)
         self.table = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
 
-    def step(self, q: np.ndarray, k: np.ndarray, v: np.ndarray, parts: list[tuple[int, int, np.ndarray]]):
+    def step(
+        self,
+        q: np.ndarray,
+        k: np.ndarray,
+        v: np.ndarray,
+        parts: list[tuple[int, int, np.ndarray]],
+        by_span: bool = False,
+    ):
         """Rows of several sequences: parts are (rows, first position, page table). Attention, [rows,
-        heads, head_dim].
+        heads, head_dim]; with `by_span` every row's spans are items of their own.
         """
         q, k, v = q.copy(), k.copy(), v.copy()
         rows = len(q)
         positions = np.concatenate([np.arange(p, p + n, dtype=np.int32) for n, p, _ in parts])
         pages = np.concatenate([t[np.arange(p, p + n) // L.PAGE] for n, p, t in parts]).astype(np.int32)
         per_item = max(1, L.MAX_PAIRS // (self.heads // self.kv_heads))
-        items, start = [], 0
+        items, merges, start, slot = [], [], 0, 0
         for n, p, table in parts:
-            items += [(start + i, min(per_item, n - i), p + i, address(table)) for i in range(0, n, per_item)]
+            for i in range(0, n, 1 if by_span else per_item):
+                if by_span:
+                    spans = (p + i) // L.SPAN + 1
+                    items += [(start + i, 1, p + i, address(table), j, slot + j) for j in range(spans)]
+                    merges.append((start + i, slot, spans))
+                    slot += spans
+                else:
+                    items.append((start + i, min(per_item, n - i), p + i, address(table), -1, 0))
             start += n
         table = np.array(items, np.int64)
         words = header(rows)
         words[L.H_ITEMS], words[L.H_ITEM_TABLE] = len(items), address(table)
+        merges = np.array(merges, np.int64).reshape(-1, L.ME_WORDS)
+        words[L.H_MERGES], words[L.H_MERGE_TABLE] = len(merges), address(merges)
+        slots = np.zeros(max(slot, 1) * L.attention_part(self.heads, self.head_dim), np.uint8)
         words[L.H_POSITIONS], words[L.H_ROW_PAGES] = address(positions), address(pages)
         common = {L.RS_HEADS: self.heads, L.RS_KV_HEADS: self.kv_heads, L.RS_HEAD_DIM: self.head_dim}
         args = common | {
@@ -57,7 +74,7 @@ class Layer:
             L.RS_DIMS: self.head_dim, L.RS_NEOX: int(self.style == "neox"),
             L.RS_TABLE: address(self.table), L.RS_POOL: address(self.pool),
         }  # fmt: skip
-        call(f"attention.rope_store_{self.kv_type}", args, words, -(-rows // L.PW_CHUNK))
+        call(f"rope.turn_and_store_{self.kv_type}", args, words, -(-rows // L.PW_CHUNK))
         out = np.zeros_like(q)
         scratch = np.zeros(L.attention_scratch(max(L.MAX_PAIRS, self.heads), self.head_dim), np.uint8)
         args = {
@@ -65,9 +82,10 @@ class Layer:
             L.AT_OUT: address(out), L.AT_OUT_STRIDE: out.strides[0],
             L.AT_HEADS: self.heads, L.AT_KV_HEADS: self.kv_heads, L.AT_HEAD_DIM: self.head_dim,
             L.AT_POOL: address(self.pool), L.AT_WINDOW: self.window, L.AT_SCRATCH: address(scratch),
-            L.AT_SCALE: int(np.float32(self.head_dim**-0.5).view(np.int32)),
+            L.AT_PARTS: address(slots), L.AT_SCALE: int(np.float32(self.head_dim**-0.5).view(np.int32)),
         }  # fmt: skip
         call(f"attention.attend_{self.kv_type}", args, words, len(items) * self.kv_heads)
+        call("attention.merge", args, words, len(merges) * self.heads)
         return out
 
 
@@ -114,6 +132,20 @@ def test_any_cut_of_the_prompt_gives_the_same_bits(window, kv_type):
             for i in range(0, length, cut)
         ]
         assert np.concatenate(parts).tobytes() == whole.tobytes()
+
+
+@pytest.mark.parametrize("window", [0, 20, 300])
+@pytest.mark.parametrize("shape", [(9, 3, 64), (4, 4, 80), (32, 1, 16)])
+def test_spans_apart_give_the_same_bits(shape, window):
+    length = 2 * L.SPAN + 60
+    table = np.arange(1, 20, dtype=np.int32)
+    q, k, v = draw(length, *shape, seed=8)
+    layer = Layer(*shape, "f16", window=window)
+    whole = layer.step(q, k, v, [(length, 0, table)])
+    for position in (L.SPAN - 1, L.SPAN, 2 * L.SPAN + 7):
+        row = slice(position, position + 1)
+        apart = layer.step(q[row], k[row], v[row], [(1, position, table)], by_span=True)
+        assert apart.tobytes() == whole[row].tobytes()
 
 
 def test_a_window_hides_what_is_behind_it():

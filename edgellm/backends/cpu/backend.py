@@ -4,7 +4,9 @@ the plan.
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from edgellm.backends.base import (
     BackendConfig,
     Batch,
     LoadProgress,
+    SequenceRows,
     WeightFile,
     positions_of,
 )
@@ -30,6 +33,7 @@ from edgellm.graph import Graph
 from edgellm.kernels import layout as L
 from edgellm.kernels.cache import load_kernels
 
+_ITEMS_PER_THREAD = 4  # chunks of attention that keep a team busy to the end
 _KV_DTYPES = {"f32": np.float32, "f16": np.float16}
 
 
@@ -43,12 +47,7 @@ class CPUBackend(Backend):
         if graph.states:
             raise UnsupportedError("models with recurrent state have no kernels yet; try backend='reference'")
         threads = config.threads or default_threads()
-        self._pools = [
-            np.zeros(
-                (config.num_pages, c.num_kv_heads, 2 * PAGE_SIZE * c.key_dim), _KV_DTYPES[config.kv_type]
-            )
-            for c in graph.caches
-        ]
+        self._pools = _pools(graph, config)
         store = WeightStore(file)
         lowering = Lowering(graph, file, store, config, [int(p.ctypes.data) for p in self._pools], threads)
         program = lowering.run()
@@ -75,6 +74,7 @@ class CPUBackend(Backend):
         self._x = self._arena.array(program.tokens_in.ref, config.max_tokens, program.tokens_in.stride)
         self._logits = self._arena.array(program.logits.ref, config.max_outputs, program.logits.stride)
         self._rows_per_item = max(1, L.MAX_PAIRS // program.group)
+        self._slots, self._threads, self._kv_heads = lowering.slots, threads, program.kv_heads
         self._ops = program.ops
         self._profile: Profile | None = None
 
@@ -103,8 +103,9 @@ class CPUBackend(Backend):
         self._team.run(self._plan)
         del alive
         if self._profile is not None and self._plan.times is not None:
+            seconds = time.perf_counter() - began
             counts = [int(self._header[op.slot]) for op in self._ops]
-            self._profile.add(batch, counts, self._plan.times, time.perf_counter() - began)
+            self._profile.add(batch, counts, self._plan.times, seconds)
         return self._logits[: len(batch.outputs), : self.graph.vocab_size]
 
     def _fill_header(self, batch: Batch) -> list[NDArray[np.int64] | NDArray[np.int32]]:
@@ -117,22 +118,42 @@ class CPUBackend(Backend):
                 for s, table in zip(batch.sequences, tables, strict=True)
             ]
         )
-        items = np.array(
-            [
-                (s.start + i, min(self._rows_per_item, s.count - i), s.position + i, table.ctypes.data)
-                for s, table in zip(batch.sequences, tables, strict=True)
-                for i in range(0, s.count, self._rows_per_item)
-            ],
-            np.int64,
-        )
+        items, merges = self._attention_items(batch.sequences, [int(t.ctypes.data) for t in tables])
         outputs = np.asarray(batch.outputs, np.int32)
         for rope in self._ropes:
             rope.ensure(int(positions.max()) + 1)
         header = self._header
-        header[L.H_TOKENS], header[L.H_OUTPUTS], header[L.H_ITEMS] = len(positions), len(outputs), len(items)
+        header[L.H_TOKENS], header[L.H_OUTPUTS] = len(positions), len(outputs)
+        header[L.H_ITEMS], header[L.H_MERGES] = len(items), len(merges)
         arrays = (positions, row_pages, outputs, items)
         header[L.H_POSITIONS : L.H_ITEM_TABLE + 1] = [a.ctypes.data for a in arrays]
-        return [*arrays, *tables]
+        header[L.H_MERGE_TABLE] = merges.ctypes.data
+        return [*arrays, merges, *tables]
+
+    def _attention_items(
+        self, sequences: Sequence[SequenceRows], tables: list[int]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The step's attention items and merges. A row becomes an item for each span where there would
+        otherwise be too few for the threads, as long as there are slots.
+        """
+        items: list[tuple[int, ...]] = []
+        merges: list[tuple[int, ...]] = []
+        few = len(sequences) * self._kv_heads < _ITEMS_PER_THREAD * self._threads
+        slot = 0
+        for s, table in zip(sequences, tables, strict=True):
+            spans = s.position // L.SPAN + 1
+            if few and s.count == 1 and 1 < spans <= self._slots - slot:
+                items += [(s.start, 1, s.position, table, n, slot + n) for n in range(spans)]
+                merges.append((s.start, slot, spans))
+                slot += spans
+                continue
+            for i in range(0, s.count, self._rows_per_item):
+                rows = min(self._rows_per_item, s.count - i)
+                items.append((s.start + i, rows, s.position + i, table, -1, 0))
+        return (
+            np.array(items, np.int64).reshape(-1, L.IT_WORDS),
+            np.array(merges, np.int64).reshape(-1, L.ME_WORDS),
+        )
 
     def profile(self) -> Profile:
         self._plan.trace()
@@ -158,3 +179,14 @@ class CPUBackend(Backend):
 
     def cancel(self) -> None:
         self._team.cancel()
+
+
+def _pools(graph: Graph, config: BackendConfig) -> list[NDArray[np.generic]]:
+    """Each layer's pages, [pages, kv heads, K and V], in one block of memory, so that it gets huge pages."""
+    dtype = np.dtype(_KV_DTYPES[config.kv_type])
+    shapes = [(config.num_pages, c.num_kv_heads, 2 * PAGE_SIZE * c.key_dim) for c in graph.caches]
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    line = 64 // dtype.itemsize
+    memory = np.zeros(int(ends[-1]) + line, dtype) if shapes else np.zeros(line, dtype)
+    memory = memory[-memory.ctypes.data % 64 // dtype.itemsize :]
+    return [memory[end - math.prod(s) : end].reshape(s) for end, s in zip(ends.tolist(), shapes, strict=True)]

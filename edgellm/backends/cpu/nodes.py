@@ -208,12 +208,13 @@ def _attention(lw: Lowering, node: Node) -> None:
         args[L.RS_DIMS], args[L.RS_NEOX] = rope.dims, int(rope.style == "neox")
         args[L.RS_TABLE] = int(table.rows.ctypes.data)
     work = Work("rope_store", row_bytes=4 * head_dim * (2 * heads + 3 * kv_heads))
-    lw.emit(f"attention.rope_store_{lw.config.kv_type}", args, L.H_TOKENS, L.PW_CHUNK, 1, work)
+    lw.emit(f"rope.turn_and_store_{lw.config.kv_type}", args, L.H_TOKENS, L.PW_CHUNK, 1, work)
 
     q = lw.read(node.inputs[0])
     out = lw.make(node.outputs[0])
     pairs = max(L.MAX_PAIRS, heads // kv_heads)
     lw.program.group = max(lw.program.group, heads // kv_heads)
+    lw.program.kv_heads = min(lw.program.kv_heads or kv_heads, kv_heads)
     scratch = -(-L.attention_scratch(pairs, head_dim) // 64) * 64
     args = [0] * L.AT_WORDS
     args[L.AT_Q], args[L.AT_Q_STRIDE], args[L.AT_OUT], args[L.AT_OUT_STRIDE] = (
@@ -231,9 +232,16 @@ def _attention(lw: Lowering, node: Node) -> None:
     args[L.AT_SCALE], args[L.AT_WINDOW] = float_bits(attention.scale), attention.window
     args[L.AT_SCRATCH] = lw.arena.buffer(scratch * lw.threads, len(lw.program.ops))
     args[L.AT_SCRATCH_STRIDE] = scratch
+    if lw.slots:
+        parts = lw.arena.buffer(lw.slots * L.attention_part(heads, head_dim), len(lw.program.ops))
+        args[L.AT_PARTS] = parts
+        lw.arena.touch(parts, len(lw.program.ops) + 1)
+        lw.arena.touch(out.ref, len(lw.program.ops) + 1)
     item = {"f32": 4, "f16": 2}[lw.config.kv_type]
     work = Work("attend", key_bytes=2 * item * head_dim * kv_heads, key_operations=4 * head_dim * heads)
     lw.emit(f"attention.attend_{lw.config.kv_type}", args, L.H_ITEMS, 1, kv_heads, work)
+    if lw.slots:
+        lw.emit("attention.merge", args, L.H_MERGES, 1, heads, Work("merge"))
 
 
 def _check_attention(lw: Lowering, node: Node, op: ops.Attention) -> None:
