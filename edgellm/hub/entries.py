@@ -12,13 +12,14 @@ import difflib
 import re
 import tomllib
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edgellm.config import data_folder
 from edgellm.errors import FormatError
 from edgellm.hub.huggingface import HuggingFaceSource
 from edgellm.hub.pypi import PyPISource
+from edgellm.hub.sets import part_of
 from edgellm.hub.source import Expected, Source
 
 SOURCES: dict[str, type[PyPISource] | type[HuggingFaceSource]] = {
@@ -74,14 +75,17 @@ def _entry(path: Path, name: str, table: Any) -> Entry:
     if not _NAME.fullmatch(name) or not isinstance(table, dict):
         raise FormatError(f'{where}: a model is a table [models."family:tag"] in small letters')
     texts = {key: _field(where, table, key, str) for key in ("description", "license", "parameters", "quant")}
-    sources = _field(where, table, "sources", list)
+    sources = tuple(_source(where, source) for source in _field(where, table, "sources", list))
+    sha256 = _checksum(where, table)
     if not sources:
         raise FormatError(f"{where}: `sources` is empty; a model needs at least one")
+    if sha256 is not None and any(_is_set(source) for source in sources):
+        raise FormatError(f"{where}: a split set has a checksum for each of its files, and none for all")
     return Entry(
         name=name,
-        sources=tuple(_source(where, source) for source in sources),
+        sources=sources,
         file_bytes=_field(where, table, "bytes", int, optional=True),
-        sha256=_checksum(where, table),
+        sha256=sha256,
         **texts,
     )
 
@@ -98,6 +102,10 @@ def _source(where: str, table: Any) -> Source:
             f"{where}: a {kind} source has the fields {', '.join(known)}, not {', '.join(fields)}"
         )
     return SOURCES[kind](**fields)
+
+
+def _is_set(source: Source) -> bool:
+    return isinstance(source, HuggingFaceSource) and part_of(PurePosixPath(source.file).name) is not None
 
 
 def _checksum(where: str, table: dict[str, Any]) -> str | None:

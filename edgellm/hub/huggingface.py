@@ -1,7 +1,10 @@
 """Models of a Hugging Face repository, kept in its library's own cache (HF_ENDPOINT, HF_HUB_CACHE, HF_TOKEN).
 
-That library resumes and locks downloads, and what another program has already fetched is not fetched
-again. It is imported where it is used: it takes a while, and most starts do not need it.
+What another program has already fetched is not fetched again, and what comes is there for others. The
+library begins anew after an interruption, so the bytes are fetched by `transfer.py`, into the place that the
+cache has for them: `blobs/ETAG`, where a large file's ETag is its sha256
+(https://huggingface.co/docs/huggingface_hub/guides/manage-cache). The library is imported where it is used:
+it takes a while, and most starts do not need it.
 """
 
 from __future__ import annotations
@@ -11,26 +14,28 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from edgellm.errors import DownloadError, ModelNotFoundError, UnsupportedError, UsageError
+from edgellm.errors import DownloadError
+from edgellm.hub.checks import check, require_room
+from edgellm.hub.locks import locked
+from edgellm.hub.partial import partial_of
+from edgellm.hub.repository import choose
+from edgellm.hub.sets import part_of
 from edgellm.hub.source import Expected, Progress
-from edgellm.hub.store import check, require_room
+from edgellm.hub.transfer import Remote, download
 
-PREFERRED_QUANTS = ("Q4_K_M", "Q4_0", "Q8_0")
-
-_QUANT = re.compile(
-    r"(?:^|[-._])((?:UD-)?(?:I?Q\d\w*|T?Q\d_\d|BF16|F16|F32|(?:MX|NV)FP4\w*))$", re.IGNORECASE
-)
-_SPLIT = re.compile(r"-\d{5}-of-\d{5}$")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_HASH = re.compile(r"[0-9a-f]{40,64}")
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+_TIMEOUT_S = 10
 
 
 @dataclass(frozen=True)
 class HuggingFaceSource:
-    """`file` of the repository `repo` (USER/REPO), on its main branch."""
+    """`file` of the repository `repo` (USER/REPO), on its main branch; of a split set, the first file."""
 
     repo: str
     file: str
@@ -40,42 +45,17 @@ class HuggingFaceSource:
         """The repository, as its user would say it."""
         return f"the Hugging Face repository {self.repo}"
 
-    def fetch(self, folder: Path, expected: Expected, progress: Progress) -> Path:
-        """The file in the library's cache, downloaded if it is not there, and checked."""
-        from huggingface_hub import try_to_load_from_cache
-
-        cached = try_to_load_from_cache(self.repo, self.file)
-        path = Path(cached) if isinstance(cached, str) else self._download(progress)
-        description = f"checking {path.name}"
-        published = _published(path)
-        if published is not None:
-            try:
-                check(path, Expected(published), progress, description)
-            except DownloadError:
-                # Left in the cache, the broken file would be found again.
-                (path.parent / path.readlink()).unlink(missing_ok=True)
-                path.unlink(missing_ok=True)
-                raise
-        if expected.sha256 not in (None, published):
-            check(path, expected, progress, description)
-        return path
-
-    def _download(self, progress: Progress) -> Path:
-        from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
-
-        name = Path(self.file).name
-        with _reasons():
-            remote = get_hf_file_metadata(hf_hub_url(self.repo, self.file), timeout=10)
-        require_room(Path(constants.HF_HUB_CACHE), remote.size or 0)
-        with _reasons():
-            return Path(
-                hf_hub_download(self.repo, self.file, tqdm_class=_bar(progress, f"downloading {name}"))
-            )
+    def fetch(self, folder: Path, expected: Expected, progress: Progress) -> tuple[Path, ...]:
+        """The files in the library's cache, downloaded if they are not there, and checked."""
+        part = part_of(PurePosixPath(self.file).name)
+        parent = PurePosixPath(self.file).parent
+        names = [str(parent / name) for name in part.siblings] if part else [self.file]
+        return _fetch_all(self.repo, names, folder, expected, progress)
 
 
 @dataclass(frozen=True)
 class RepositorySource:
-    """Whatever file of the repository `repo` has the quant type `quant`, or is the best default."""
+    """Whatever model of the repository `repo` has the quant type `quant`, or is the best default."""
 
     repo: str
     quant: str | None
@@ -85,69 +65,123 @@ class RepositorySource:
         """The repository, as its user would say it."""
         return f"the Hugging Face repository {self.repo}"
 
-    def fetch(self, folder: Path, expected: Expected, progress: Progress) -> Path:
-        """Choose the file and fetch it; raises as `choose_file`, and as every source."""
-        file = choose_file(self.repo, self.quant)
-        return HuggingFaceSource(self.repo, file).fetch(folder, expected, progress)
+    def fetch(self, folder: Path, expected: Expected, progress: Progress) -> tuple[Path, ...]:
+        """Choose the files and fetch them; raises as `choose_files`, and as every source."""
+        names = list(choose_files(self.repo, self.quant))
+        return _fetch_all(self.repo, names, folder, expected, progress)
 
 
-def choose_file(repo: str, quant: str | None) -> str:
-    """The .gguf of a repository that has the quant type asked for, or the best default.
-
-    Raises DownloadError when the repository cannot be listed, ModelNotFoundError when nothing fits,
-    UsageError when there is no evident default, UnsupportedError for a split set.
-    """
+def choose_files(repo: str, quant: str | None) -> tuple[str, ...]:
+    """As `repository.choose`, of what the hub lists. Raises DownloadError when it cannot be listed."""
     from huggingface_hub import HfApi
 
-    with _reasons():
-        siblings = HfApi().model_info(repo, timeout=10).siblings
-    files = _models([sibling.rfilename for sibling in siblings or []])
-    if not files:
-        raise ModelNotFoundError(f"the Hugging Face repository {repo} holds no .gguf model")
-    name = _named(repo, files, quant) if quant else _default(repo, files)
-    if _SPLIT.search(Path(name).stem):
-        raise UnsupportedError(
-            f"{name} of {repo} is one of a split set, which is not pulled yet: "
-            "choose another QUANT, or download the set and give the path of its first file"
-        )
-    return name
+    with _reasons(repo):
+        siblings = HfApi().model_info(repo, timeout=_TIMEOUT_S).siblings
+    return choose(repo, [sibling.rfilename for sibling in siblings or []], quant)
 
 
-def quant_of(name: str) -> str:
-    """The quant type in a file's name, in capitals; empty if there is none."""
-    match = _QUANT.search(_SPLIT.sub("", Path(name).stem))
-    return match.group(1).upper() if match else ""
+def _fetch_all(
+    repo: str, names: list[str], folder: Path, expected: Expected, progress: Progress
+) -> tuple[Path, ...]:
+    from huggingface_hub import constants
+
+    files = [_File(repo, name, folder, progress) for name in names]
+    require_room(Path(constants.HF_HUB_CACHE), sum(file.missing_bytes for file in files))
+    paths = tuple(file.fetch() for file in files)
+    if len(paths) == 1 and expected.sha256 not in (None, _published(paths[0])):
+        check(paths[0], expected, progress, f"checking {paths[0].name}")
+    return paths
 
 
-def _models(names: list[str]) -> list[str]:
-    """The .gguf files that hold a language model, shortest path first, a split set by its first file."""
-    files = [name for name in names if name.lower().endswith(".gguf")]
-    files = [name for name in files if not re.search("mmproj|imatrix", Path(name).name, re.IGNORECASE)]
-    first = [name for name in files if "-of-" not in name or "-00001-of-" in name]
-    return sorted(first, key=lambda name: (len(name), name))
+class _File:
+    """One file of a repository, on its way into the library's cache. Asks the hub about it when made."""
+
+    def __init__(self, repo: str, name: str, folder: Path, progress: Progress) -> None:
+        from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+
+        self._repo, self._name, self._folder, self._progress = repo, name, folder, progress
+        self._shown = PurePosixPath(name).name
+        cached = try_to_load_from_cache(repo, name)
+        self._cached = Path(cached) if isinstance(cached, str) else None
+        self._size: int | None = None
+        self._blob: Path | None = None
+        if self._cached is None:
+            self._url = hf_hub_url(repo, name)
+            with _reasons(name):
+                remote = get_hf_file_metadata(self._url, timeout=_TIMEOUT_S)
+            self._size, self._blob = remote.size, _blob_of(repo, remote.etag, remote.size)
+
+    @property
+    def missing_bytes(self) -> int:
+        """How much of it is still to come."""
+        if self._size is None or (self._blob is not None and self._blob.exists()):
+            return 0
+        part = partial_of(self._blob) if self._blob is not None else None
+        return max(self._size - (part.stat().st_size if part is not None and part.exists() else 0), 0)
+
+    def fetch(self) -> Path:
+        """Its path in the cache, whole and checked."""
+        if self._cached is not None:
+            self._check_cached(self._cached)
+            return self._cached
+        if self._blob is not None:
+            self._fetch_blob(self._blob)
+        return self._enter()
+
+    def _check_cached(self, path: Path) -> None:
+        published = _published(path)
+        if published is None:
+            return
+        try:
+            check(path, Expected(published), self._progress, f"checking {path.name}")
+        except DownloadError:
+            # Left in the cache, the broken file would be found again.
+            (path.parent / path.readlink()).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            raise
+
+    def _fetch_blob(self, blob: Path) -> None:
+        from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        waiting = partial(self._progress, f"waiting for another process that fetches {self._shown}", 0, None)
+        with locked(blob, waiting) as alone:
+            if blob.exists() or not alone:
+                return
+            self._leave_link(partial_of(blob))
+            sha256 = blob.name if _SHA256.fullmatch(blob.name) else None
+            remote = Remote(self._url, self._shown, build_hf_headers())
+            download(remote, blob, Expected(sha256, self._size), self._progress)
+
+    def _leave_link(self, part: Path) -> None:
+        """Let the store know where the partial file lies, so that removing the model removes it."""
+        link = self._folder / f"{self._shown}.part"
+        link.unlink(missing_ok=True)
+        try:
+            link.symlink_to(part)
+        except (OSError, NotImplementedError):
+            return
+
+    def _enter(self) -> Path:
+        """Have the library enter the file in its cache, and download it if its bytes are not there."""
+        from huggingface_hub import hf_hub_download
+
+        bar = _bar(self._progress, f"downloading {self._shown}")
+        with _reasons(self._name):
+            return Path(hf_hub_download(self._repo, self._name, tqdm_class=bar))
 
 
-def _named(repo: str, files: list[str], quant: str) -> str:
-    for name in files:
-        if quant.upper() in (quant_of(name), quant_of(name).removeprefix("UD-")):
-            return name
-    raise ModelNotFoundError(f"{repo} has no {quant}; it has: {_quants(files)}")
+def _blob_of(repo: str, etag: str | None, size: int | None) -> Path | None:
+    """Where the cache keeps the bytes of a file; None for those that only the library can fetch."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
 
-
-def _default(repo: str, files: list[str]) -> str:
-    for quant in PREFERRED_QUANTS:
-        for name in files:
-            if quant_of(name) == quant:
-                return name
-    if len(files) == 1:
-        return files[0]
-    raise UsageError(
-        f"{repo} holds several models: choose one, hf.co/{repo}:QUANT, of {_quants(files)}", "model"
-    )
-
-
-def _quants(files: list[str]) -> str:
-    return ", ".join(sorted({quant_of(name) or name for name in files}))
+    if etag is None or size is None or not _HASH.fullmatch(etag):
+        return None
+    if size > constants.MAX_HTTP_DOWNLOAD_SIZE:
+        return None
+    folder = repo_folder_name(repo_id=repo, repo_type="model")
+    return Path(constants.HF_HUB_CACHE) / folder / "blobs" / etag
 
 
 def _published(path: Path) -> str | None:
@@ -157,7 +191,7 @@ def _published(path: Path) -> str | None:
 
 
 @contextmanager
-def _reasons() -> Iterator[None]:
+def _reasons(name: str) -> Iterator[None]:
     """Turn what the library raises into one sentence; what the disk refuses stays an OSError."""
     from huggingface_hub import errors
 
@@ -170,7 +204,7 @@ def _reasons() -> Iterator[None]:
     except errors.RepositoryNotFoundError as error:
         raise DownloadError("there is no public repository of that name") from error
     except errors.EntryNotFoundError as error:
-        raise DownloadError("it does not have that file any more") from error
+        raise DownloadError(f"it does not have that file any more: {name}") from error
     except errors.HFValidationError as error:
         raise DownloadError("that is not the name of a repository (USER/REPO)") from error
     # The library's network errors have no common root, and differ from version to version.

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgellm.errors import DownloadError, ModelNotFoundError, UsageError
+from edgellm.config import load_config
+from edgellm.errors import DownloadError, EdgeLLMError, ModelNotFoundError, UsageError
+from edgellm.hub.checks import FULL, DiskFullError, free_bytes, mebibytes
 from edgellm.hub.entries import catalogue, nearest
 from edgellm.hub.huggingface import RepositorySource
+from edgellm.hub.incoming import incoming, place
 from edgellm.hub.source import Expected, Progress, Source, silent
-from edgellm.hub.store import Removed, discard, find, incoming, place, target_of
+from edgellm.hub.store import Removed, discard, find, target_of
 
 _HUB = "hf.co/"
 _HUB_NAME = re.compile(r"hf\.co/([\w.-]+/[\w.-]+)(?::([\w.-]+))?")
@@ -45,26 +46,37 @@ def resolve(model: str | os.PathLike[str], progress: Progress | None = None, dow
 
 
 def pull(name: str, progress: Progress | None = None) -> Path:
-    """Fetch a model by its name, unless it is there, and return its path in the store.
+    """Fetch a model by its name, unless it is there, and return its path in the store: of a split set, that
+    of its first file. What an earlier call had fetched before it was interrupted is not fetched again.
 
     Raises DownloadError, which names every source that was tried and why it failed; and as `resolve`.
     """
     wanted, expected = _known(name)
-    target = target_of(wanted)
-    with _disk(target), incoming(target) as folder:
+    path = find(wanted, expected)
+    if path is not None:
+        return path
+    target, report = target_of(wanted), progress or silent
+    with _on_disk(wanted, target), incoming(target, report) as folder:
         # Another process may have pulled it while this one waited for its turn.
         path = find(wanted, expected)
         if path is None:
-            sources = _sources(wanted)
-            place(_first(wanted, sources, expected, folder, progress or silent), target, folder)
-        return target
+            path = place(_first(wanted, expected, folder, report), target, folder)
+        return path
 
 
 def remove(name: str) -> Removed:
-    """Take a pulled model out of the store. Raises ModelNotFoundError if it is not in it."""
+    """Take a pulled model out of the store, and what has come of one whose download was interrupted.
+
+    Raises ModelNotFoundError if it is not in it, EdgeLLMError while another process fetches it.
+    """
     wanted, _ = _known(name)
-    with _disk(target_of(wanted)):
+    try:
         return discard(wanted)
+    except OSError as error:
+        folder = target_of(wanted).parent
+        raise EdgeLLMError(
+            f"{wanted} cannot be removed from {folder} ({error.strerror or error}): make that writable"
+        ) from error
 
 
 def _known(name: str) -> tuple[str, Expected]:
@@ -93,20 +105,24 @@ def _sources(name: str) -> tuple[Source, ...]:
     return catalogue()[name].sources
 
 
-def _first(
-    name: str, sources: tuple[Source, ...], expected: Expected, folder: Path, progress: Progress
-) -> Path:
-    """The file from the first source that delivers it."""
+def _first(name: str, expected: Expected, folder: Path, progress: Progress) -> tuple[Path, ...]:
+    """The files from the first source that delivers them."""
     reasons = []
-    for number, source in enumerate(sources):
-        room = folder / str(number)
-        room.mkdir()
+    for source in _sources(name):
+        room = folder / re.sub(r"[^\w.-]+", "-", source.label)
+        room.mkdir(exist_ok=True)
         try:
             return source.fetch(room, expected, progress)
         except DownloadError as error:
             reasons.append(f"{source.label}: {error}")
-            shutil.rmtree(room, ignore_errors=True)
-    raise DownloadError(f"{name} could not be fetched: " + "; ".join(reasons) + ".")
+    kept = (
+        f" What has come is kept: `edgellm pull {name}` goes on from there." if _holds_files(folder) else ""
+    )
+    raise DownloadError(f"{name} could not be fetched: {'; '.join(reasons)}.{kept}")
+
+
+def _holds_files(folder: Path) -> bool:
+    return any(path.is_symlink() or path.is_file() for path in folder.rglob("*"))
 
 
 def _is_path(name: str) -> bool:
@@ -126,18 +142,32 @@ def _existing(name: str) -> Path:
 
 
 @contextmanager
-def _disk(target: Path) -> Iterator[None]:
+def _on_disk(name: str, target: Path) -> Iterator[None]:
     """Say in a sentence what this machine's disk refuses."""
     try:
         yield
+    except DiskFullError as error:
+        raise DownloadError(_full(name, error.folder, f"{mebibytes(error.needed)} more")) from error
     except OSError as error:
-        folder = target.parent
-        where = f"{error.filename or folder}"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DownloadError(
-                f"the disk is full ({error.strerror}; at {where}): make room, or set EDGELLM_HOME "
-                "to a folder on another disk"
-            ) from error
+        folder = Path(error.filename or target.parent)
+        if error.errno in FULL:
+            raise DownloadError(_full(name, folder, "more")) from error
         raise DownloadError(
-            f"{where} cannot be written ({error.strerror or error}): set EDGELLM_HOME to a folder that can"
+            f"{folder} cannot be written ({error.strerror or error}), so {name} cannot be fetched: "
+            f"set {_variable(folder)} to a folder that can"
         ) from error
+
+
+def _full(name: str, folder: Path, needed: str) -> str:
+    models = load_config().models
+    shown = models if folder.is_relative_to(models) else folder
+    return (
+        f"the disk is full: {shown} has {mebibytes(free_bytes(folder))} free, and {name} needs {needed}. "
+        f"Make room and pull again, which goes on from what is here; or set {_variable(folder)} to a folder "
+        "on another disk"
+    )
+
+
+def _variable(folder: Path) -> str:
+    """The variable that says where `folder` is: the store's, or that of the Hugging Face library's cache."""
+    return "EDGELLM_HOME" if folder.is_relative_to(load_config().home) else "HF_HUB_CACHE"

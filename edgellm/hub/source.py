@@ -33,10 +33,12 @@ class Source(Protocol):
     def label(self) -> str:
         """How a person calls this place, for messages."""
 
-    def fetch(self, folder: Path, expected: Expected, progress: Progress) -> Path:
-        """Deliver the file, whole and checked; either inside `folder` or in a cache of the source's own.
+    def fetch(self, folder: Path, expected: Expected, progress: Progress) -> tuple[Path, ...]:
+        """Deliver the file, or all files of a split set in order, whole and checked; either inside `folder`
+        or in a cache of the source's own.
 
-        `folder` is empty, private to this call, on the disk where the model will live, and removed
-        afterwards. Raises DownloadError with one sentence that says why, and OSError for what this
-        machine's disk refuses.
+        `folder` is private to this call, and on the disk where the model will live. It may hold what an
+        earlier call left when it was interrupted; what is left in it can be continued from, and is kept until
+        the model is here or removed. A partial file that lies elsewhere has a link in it, ending in `.part`.
+        Raises DownloadError with one sentence that says why, OSError for what this machine's disk refuses.
         """

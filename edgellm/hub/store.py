@@ -1,35 +1,31 @@
 """The model store: a folder in which a file that has a name is whole.
 
 A name is a path: `smollm2:135m` lies at `smollm2/135m.gguf`, `hf.co/user/repo:Q8_0` at
-`hf.co/user/repo/Q8_0.gguf`. Whatever is under way lies beside its target in a folder whose name begins with
-a dot, and gets its name by one atomic rename. A file that lives in a cache of its source's own is a link.
+`hf.co/user/repo/Q8_0.gguf`; a split set of that name at `hf.co/user/repo/Q8_0-00001-of-00003.gguf` and so on.
+Whatever is under way lies beside its target in a folder whose name begins with a dot (`incoming.py`), and
+gets its name by one atomic rename. A file that lives in a cache of its source's own is a link.
 """
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import os
 import shutil
-import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from edgellm.config import load_config
-from edgellm.errors import DownloadError, ModelNotFoundError
-from edgellm.hub.source import Expected, Progress
-
-_CHUNK = 1 << 20
-_DAY = 86400.0
+from edgellm.errors import EdgeLLMError, ModelNotFoundError
+from edgellm.hub.incoming import folder_of
+from edgellm.hub.locks import lock_of, locked
+from edgellm.hub.partial import remove_partial
+from edgellm.hub.sets import all_files, part_of
+from edgellm.hub.source import Expected
 
 
 @dataclass(frozen=True)
 class Installed:
-    """A model of the store: its name, where it lies, and how many bytes it has."""
+    """A model of the store: its name, where it (or the first file of its set) lies, and its bytes in all."""
 
     name: str
     path: Path
@@ -38,15 +34,15 @@ class Installed:
 
 @dataclass(frozen=True)
 class Removed:
-    """What was removed, how many bytes that freed, and the cached file that was left where it is."""
+    """What was removed, how many bytes that freed, and the cached files that were left where they are."""
 
     name: str
     freed_bytes: int
-    kept: Path | None
+    kept: tuple[Path, ...] = ()
 
 
 def target_of(name: str) -> Path:
-    """Where the model of this name lies, or will."""
+    """Where the model of this name lies, or will, if it is one file."""
     base, _, tag = name.partition(":")
     relative = f"{base}/{tag}.gguf" if tag else f"{base}.gguf"
     return load_config().models / relative
@@ -55,6 +51,8 @@ def target_of(name: str) -> Path:
 def name_of(target: Path) -> str:
     """The name of the model at this path of the store."""
     *folders, stem = target.relative_to(load_config().models).with_suffix("").parts
+    part = part_of(target.name)
+    stem = part.stem if part else stem
     untagged = not folders or (folders[0] == "hf.co" and len(folders) < 3)
     return "/".join([*folders, stem]) if untagged else "/".join(folders) + ":" + stem
 
@@ -63,135 +61,76 @@ def installed() -> list[Installed]:
     """Every model of the store, by name."""
     root = load_config().models
     found = [path for path in sorted(root.rglob("*.gguf")) if _is_named(path.relative_to(root))]
-    return [Installed(name_of(path), path, path.stat().st_size) for path in found if path.is_file()]
+    return [Installed(name_of(path), path, file_bytes(path)) for path in found if _is_whole(path)]
 
 
 def find(name: str, expected: Expected) -> Path | None:
-    """The file of this name, unless it is not there or cannot be the one that the catalogue means."""
-    path = target_of(name)
-    if not path.is_file():
-        return None
-    right_size = expected.file_bytes in (None, path.stat().st_size)
-    return path if right_size else None
+    """The first file of this name, unless it is not there or cannot be the one that the catalogue means."""
+    target = target_of(name)
+    for path in [target, *_set_files(target)]:
+        if _is_whole(path) and expected.file_bytes in (None, file_bytes(path)):
+            return path
+    return None
+
+
+def file_bytes(first: Path) -> int:
+    """The size of the model that begins with this file."""
+    return sum(path.stat().st_size for path in all_files(first))
 
 
 def discard(name: str) -> Removed:
-    """Take a model out of the store; what lies in another program's cache as well stays there."""
-    path = target_of(name)
-    if not path.is_symlink() and not path.is_file():
+    """Take a model out of the store, or what has come of it; another program's cache keeps what it has.
+
+    Raises ModelNotFoundError if nothing of it is there, EdgeLLMError while another process fetches it.
+    """
+    target = target_of(name)
+    folders = [folder_of(target), *target.parent.glob(f".{target.name}.*.part")]
+    files = [path for path in [target, *_set_files(target)] if path.is_symlink() or path.is_file()]
+    if not files and not any(folder.exists() for folder in folders):
+        lock_of(target).unlink(missing_ok=True)
         names = ", ".join(model.name for model in installed()) or "nothing"
         raise ModelNotFoundError(f"{name!r} is not in the model store, which holds: {names}")
-    kept = path.resolve() if path.is_symlink() and path.exists() else None
-    freed = 0 if path.is_symlink() else path.stat().st_size
-    path.unlink()
-    return Removed(name, freed, kept)
+
+    def busy() -> None:
+        raise EdgeLLMError(f"another process is fetching {name} now: stop that first")
+
+    with locked(target, busy):
+        freed = sum(path.stat().st_size for path in files if not path.is_symlink())
+        kept = tuple(path.resolve() for path in files if path.is_symlink() and path.exists())
+        for path in files:
+            path.unlink()
+        return Removed(name, freed + sum(_clear(folder) for folder in folders), kept)
 
 
-@contextmanager
-def incoming(target: Path) -> Iterator[Path]:
-    """A private folder beside `target` to fetch into; gone afterwards, whatever happens.
-
-    One process at a time fetches a target, where the system has locks. What an earlier one left when it
-    was killed is cleaned up first.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(target) as alone:
-        _clean(target, older_than_s=0.0 if alone else _DAY)
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+def _clear(folder: Path) -> int:
+    """Remove what has come of a model, the partial files that are linked to as well, and give its bytes."""
+    freed = 0
+    for path in _below(folder):
+        if path.is_symlink() and path.suffix == ".part":
+            target = path.readlink()
+            freed += remove_partial(target.with_name(target.name.removesuffix(".part")))
+        elif not path.is_symlink():
+            freed += path.stat().st_size
+    shutil.rmtree(folder, ignore_errors=True)
+    return freed
 
 
-def place(path: Path, target: Path, folder: Path) -> None:
-    """Give a fetched file its name: moved out of `folder`, or linked to the cache that it lives in."""
-    if not path.is_relative_to(folder):
-        path = _linked(path, folder / "link")
-    os.replace(path, target)
+def _below(folder: Path) -> Iterator[Path]:
+    for parent, _, names in os.walk(folder):
+        yield from (Path(parent, name) for name in names)
 
 
-def require_room(folder: Path, needed: int) -> None:
-    """Raise ENOSPC before a download that cannot end well; `folder` need not be there yet."""
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        message = f"{needed / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free"
-        raise OSError(errno.ENOSPC, message, str(folder))
+def _set_files(target: Path) -> list[Path]:
+    """The files of split sets that have the name of `target`, first files first."""
+    found = sorted(target.parent.glob(f"{target.stem}-?????-of-?????.gguf"))
+    return [path for path in found if (part := part_of(path.name)) and part.stem == target.stem]
 
 
-def copy_checked(
-    source: IO[bytes], path: Path, expected: Expected, progress: Progress, description: str
-) -> None:
-    """Write a stream to a new file, checking it on the way. Raises DownloadError if it is another file."""
-    digest = hashlib.sha256()
-    done = 0
-    with path.open("xb") as file:
-        while chunk := source.read(_CHUNK):
-            done += len(chunk)
-            if expected.file_bytes is not None and done > expected.file_bytes:
-                break
-            digest.update(chunk)
-            file.write(chunk)
-            progress(description, done, expected.file_bytes)
-        file.flush()
-        os.fsync(file.fileno())
-    _compare(digest.hexdigest(), done, expected)
-
-
-def check(path: Path, expected: Expected, progress: Progress, description: str) -> None:
-    """Read a file that is already there and check it. Raises DownloadError if it is another file."""
-    total = path.stat().st_size
-    digest = hashlib.sha256()
-    done = 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            done += len(chunk)
-            digest.update(chunk)
-            progress(description, done, total)
-    _compare(digest.hexdigest(), done, expected)
-
-
-def _compare(sha256: str, done: int, expected: Expected) -> None:
-    if expected.file_bytes not in (None, done):
-        raise DownloadError(f"the file should have {expected.file_bytes} bytes, but has another size")
-    if expected.sha256 not in (None, sha256):
-        raise DownloadError(f"the file's sha256 is {sha256}, but {expected.sha256} was expected")
-
-
-def _linked(path: Path, link: Path) -> Path:
-    """A link to `path`, or a copy where links are not allowed."""
-    try:
-        link.symlink_to(path.absolute())
-    except (OSError, NotImplementedError):
-        shutil.copyfile(path, link)
-    return link
+def _is_whole(path: Path) -> bool:
+    """Whether a model begins with this file, and all of it is here."""
+    part = part_of(path.name)
+    return (part is None or part.number == 1) and all(file.is_file() for file in all_files(path))
 
 
 def _is_named(relative: Path) -> bool:
     return not any(part.startswith(".") for part in relative.parts)
-
-
-def _clean(target: Path, older_than_s: float) -> None:
-    now = time.time()
-    for stale in target.parent.glob(f".{target.name}.*.part"):
-        if now - stale.stat().st_mtime >= older_than_s:
-            shutil.rmtree(stale, ignore_errors=True)
-
-
-@contextmanager
-def _locked(target: Path) -> Iterator[bool]:
-    """Hold the target's lock; yields False where the system, or the file system, has none."""
-    try:
-        import fcntl
-    except ImportError:
-        yield False
-        return
-    with (target.parent / f".{target.name}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            alone = True
-        except OSError:
-            alone = False
-        yield alone

@@ -10,6 +10,7 @@
     answering.py   requests to the engine, its events back to the event loop
     shapes.py      what a chat or text completion looks like, whole and in chunks
     streaming.py   server-sent events, and noticing that the client has gone
+    metrics.py     /metrics: what is asked when somebody looks; metered.py counts events as they pass
     errors.py      exceptions to OpenAI's error bodies
 
 Sampling fields that a request leaves out take the model's own defaults (`general.sampling.*` in its file),

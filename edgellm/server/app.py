@@ -7,10 +7,10 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from edgellm.errors import EdgeLLMError
-from edgellm.server import openai, tokens
+from edgellm.server import metrics, openai, tokens
 from edgellm.server.config import ServerConfig
 from edgellm.server.errors import json_response, on_error, on_http_error
 from edgellm.server.guards import Gate
@@ -26,9 +26,17 @@ async def health(request: Request) -> Response:
 def create_app(slot: ModelSlot, config: ServerConfig | None = None) -> Starlette:
     """The server's application over the model in `slot`, which may still be empty."""
     config = config or ServerConfig()
+    routes: list[BaseRoute] = [
+        Route("/health", health, methods=["GET"]),
+        *metrics.ROUTES,
+        *openai.ROUTES,
+        *tokens.ROUTES,
+    ]
+    counted = metrics.Metrics(slot)
+    slot.dress(counted.metered)
     app = Starlette(
-        routes=[Route("/health", health, methods=["GET"]), *openai.ROUTES, *tokens.ROUTES],
-        middleware=[Middleware(Gate, config)],
+        routes=routes,
+        middleware=[Middleware(metrics.CountAnswers, counted, routes), Middleware(Gate, config)],
         exception_handlers={
             HTTPException: on_http_error,
             EdgeLLMError: on_error,
@@ -36,5 +44,5 @@ def create_app(slot: ModelSlot, config: ServerConfig | None = None) -> Starlette
         },
     )
     app.router.redirect_slashes = False
-    app.state.slot, app.state.config = slot, config
+    app.state.slot, app.state.config, app.state.metrics = slot, config, counted
     return app

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from starlette.exceptions import HTTPException
 
@@ -16,6 +17,14 @@ class ModelSlot:
         self._model = model
         self._lock = threading.Lock()
         self._closed = False
+        self._dress: Callable[[ServedModel], ServedModel] = lambda model: model
+
+    def dress(self, how: Callable[[ServedModel], ServedModel]) -> None:
+        """Have the model, now or when it comes, pass through `how`."""
+        with self._lock:
+            self._dress = how
+            if self._model is not None:
+                self._model = how(self._model)
 
     @property
     def ready(self) -> bool:
@@ -32,7 +41,7 @@ class ModelSlot:
         """Serve this model, or close it where the server is already on its way out."""
         with self._lock:
             if not self._closed:
-                self._model = model
+                self._model = self._dress(model)
                 return
         model.engine.close()
 

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import http.server
-import json
 import os
-import re
-import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
+from fake_servers import FakeHub, FakeIndex, serving
 
 
 @pytest.fixture
@@ -69,67 +61,22 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pat
     return make
 
 
-class FakeHub:
-    """The few endpoints of the model hub that fetching a file needs."""
+@pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attempts follow each other at once."""
+    monkeypatch.setattr("edgellm.hub.transfer.WAITS_S", (0.0,) * 4)
 
-    def __init__(self) -> None:
-        self.repos: dict[str, dict[str, bytes]] = {}
-        self.wrong_bytes: bytes | None = None  # sent instead of any file's, when set
-        self.error: tuple[int, str] | None = None  # status and X-Error-Code of every answer, when set
-        self.gets: list[str] = []
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
 
-    def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
-        hub = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_HEAD(self) -> None:
-                hub._answer(self)
-
-            def do_GET(self) -> None:
-                hub.gets.append(self.path)
-                hub._answer(self)
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        return Handler
-
-    def _answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
-        path = urlsplit(request.path).path
-        info = re.fullmatch(r"/api/models/([^/]+/[^/]+)", path)
-        file = re.fullmatch(r"/([^/]+/[^/]+)/resolve/[^/]+/(.+)", path)
-        matched = info or file
-        repo = self.repos.get(matched.group(1)) if matched else None
-        if self.error is not None:
-            self._send(request, self.error[0], {"X-Error-Code": self.error[1]}, b"{}")
-        elif repo is None:
-            self._send(request, 404, {"X-Error-Code": "RepoNotFound"}, b"{}")
-        elif info:
-            body = {"id": info.group(1), "siblings": [{"rfilename": name} for name in repo]}
-            self._send(request, 200, {"Content-Type": "application/json"}, json.dumps(body).encode())
-        elif file and file.group(2) in repo:
-            self._send_file(request, repo[file.group(2)])
-        else:
-            self._send(request, 404, {"X-Error-Code": "EntryNotFound"}, b"{}")
-
-    def _send_file(self, request: http.server.BaseHTTPRequestHandler, data: bytes) -> None:
-        headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{hashlib.sha256(data).hexdigest()}"'}
-        self._send(request, 200, headers, self.wrong_bytes or data)
-
-    def _send(
-        self, request: http.server.BaseHTTPRequestHandler, status: int, headers: dict[str, str], body: bytes
-    ) -> None:
-        request.send_response(status)
-        request.send_header("Connection", "close")  # the client's pool outlives this server
-        for name, value in {**headers, "Content-Length": str(len(body))}.items():
-            request.send_header(name, value)
-        request.end_headers()
-        if request.command != "HEAD":
-            request.wfile.write(body)
+@pytest.fixture
+def fake_index(wheels: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeIndex]:
+    """An index on 127.0.0.1 that pip is set to, with no other place to look in."""
+    index = FakeIndex()
+    with serving(index.answer) as url:
+        index.url = f"{url}/simple"
+        monkeypatch.delenv("PIP_NO_INDEX")
+        monkeypatch.delenv("PIP_FIND_LINKS")
+        monkeypatch.setenv("PIP_INDEX_URL", index.url)
+        yield index
 
 
 @pytest.fixture
@@ -138,14 +85,11 @@ def fake_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHu
     from huggingface_hub import constants
 
     hub = FakeHub()
-    thread = threading.Thread(target=hub.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, hub.url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    yield hub
-    hub.server.shutdown()
-    hub.server.server_close()
-    thread.join()
+    with serving(hub.answer) as url:
+        hub.url = url
+        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "ENDPOINT", url)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        yield hub

@@ -9,8 +9,9 @@ import pytest
 from edgellm.config import DEFAULT_MODEL
 from edgellm.errors import FormatError
 from edgellm.hub.entries import catalogue, nearest, read_catalogue
-from edgellm.hub.huggingface import HuggingFaceSource, quant_of
+from edgellm.hub.huggingface import HuggingFaceSource
 from edgellm.hub.pypi import PyPISource
+from edgellm.hub.repository import quant_of
 
 ENTRY = """
 [models."tiny:1m"]

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from edgellm.errors import DownloadError, ModelNotFoundError, UnsupportedError, UsageError
+from edgellm.errors import DownloadError, UsageError
 from edgellm.hub import installed, remove, resolve
-from edgellm.hub.huggingface import choose_file, quant_of
 
 ENTRY = """
 [models."tiny:1m"]
@@ -24,58 +23,6 @@ sources = [
     { kind = "huggingface", repo = "user/tiny-GGUF", file = "tiny-Q8_0.gguf" },
 ]
 """
-
-
-@pytest.mark.parametrize(
-    ("name", "quant"),
-    [
-        ("Llama-3.2-1B-Instruct-Q4_K_M.gguf", "Q4_K_M"),
-        ("qwen2.5-0.5b-instruct-q4_0.gguf", "Q4_0"),
-        ("SmolLM2-135M-Instruct.Q4_1.gguf", "Q4_1"),
-        ("Q8_0/model-Q8_0-00001-of-00002.gguf", "Q8_0"),
-        ("gemma-3-1b-it-UD-IQ3_XXS.gguf", "UD-IQ3_XXS"),
-        ("gpt-oss-20b-mxfp4.gguf", "MXFP4"),
-        ("model.BF16.gguf", "BF16"),
-        ("model-TQ1_0.gguf", "TQ1_0"),
-        ("Q3.gguf", "Q3"),
-        ("phi-4.gguf", ""),
-    ],
-)
-def test_the_quant_type_is_read_from_the_name(name, quant):
-    assert quant_of(name) == quant
-
-
-@pytest.mark.parametrize(
-    ("files", "quant", "chosen"),
-    [
-        (["m-Q8_0.gguf", "m-Q4_K_M.gguf", "m-Q4_0.gguf"], None, "m-Q4_K_M.gguf"),
-        (["m-Q8_0.gguf", "m-Q4_0.gguf"], None, "m-Q4_0.gguf"),
-        (["m-Q8_0.gguf", "m-F16.gguf"], None, "m-Q8_0.gguf"),
-        (["m.gguf", "README.md"], None, "m.gguf"),
-        (["m-Q6_K.gguf", "mmproj-Q8_0.gguf", "m-imatrix.gguf"], None, "m-Q6_K.gguf"),
-        (["m-Q8_0.gguf", "m-q4_k_m.gguf"], "Q8_0", "m-Q8_0.gguf"),
-        (["m-UD-Q4_K_XL.gguf", "m-Q8_0.gguf"], "q4_k_xl", "m-UD-Q4_K_XL.gguf"),
-        (["deep/folder/m-Q4_0.gguf", "m-Q4_0.gguf"], None, "m-Q4_0.gguf"),
-    ],
-)
-def test_the_file_that_is_meant(fake_hub, files, quant, chosen):
-    fake_hub.repos["user/repo"] = dict.fromkeys(files, b"GGUF")
-    assert choose_file("user/repo", quant) == chosen
-
-
-@pytest.mark.parametrize(
-    ("files", "quant", "error", "said"),
-    [
-        (["m-Q8_0.gguf", "m-Q6_K.gguf"], "Q2_K", ModelNotFoundError, "no Q2_K; it has: Q6_K, Q8_0"),
-        (["m-Q5_0.gguf", "m-Q6_K.gguf"], None, UsageError, "choose one.*Q5_0, Q6_K"),
-        (["README.md"], None, ModelNotFoundError, "no .gguf"),
-        (["m-Q8_0-00001-of-00002.gguf", "m-Q8_0-00002-of-00002.gguf"], None, UnsupportedError, "split set"),
-    ],
-)
-def test_a_repository_that_does_not_fit_says_what_it_has(fake_hub, files, quant, error, said):
-    fake_hub.repos["user/repo"] = dict.fromkeys(files, b"GGUF")
-    with pytest.raises(error, match=said):
-        choose_file("user/repo", quant)
 
 
 def test_a_repositorys_file_is_pulled_once_and_stays_in_the_shared_cache(home, fake_hub, tmp_path: Path):
@@ -93,7 +40,7 @@ def test_a_repositorys_file_is_pulled_once_and_stays_in_the_shared_cache(home, f
     assert [model.name for model in installed()] == ["hf.co/user/tiny-GGUF:Q8_0"]
 
     cached = path.resolve()
-    assert remove("hf.co/user/tiny-GGUF:Q8_0").kept == cached
+    assert remove("hf.co/user/tiny-GGUF:Q8_0").kept == (cached,)
     assert cached.read_bytes() == data
     resolve("hf.co/user/tiny-GGUF")
     assert not any("resolve" in get for get in fake_hub.gets), "the cache still has it"

