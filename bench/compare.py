@@ -2,151 +2,145 @@
 """edgellm against llama.cpp: the same file, the same threads, taken in turn in one run, as ratios.
 
     pip install -e '.[bench]'      # llama-cpp-python compiles llama.cpp for this machine: some ten minutes
-    python bench/compare.py MODEL.gguf --prompt-tokens 256 --gen-tokens 64 --threads 1,2
+    python bench/compare.py MODEL.gguf --tests pp128,pp512,tg64,tg32@2048,tg32x8 --threads 1,2
 
-Each round runs ours, then theirs; a figure is the median over the rounds, its ratio the median of the
-rounds' ratios. Both get random token ids and start from an empty cache; neither samples. The peer's batch,
-repacking and flash attention are at their defaults, and its line of system information is printed with the
-result.
+Tests: ppN a prompt of N tokens; tgN N tokens decoded after an empty context, tgN@C after one of C tokens,
+tgNxB in B sequences at once (tokens per second are those of all). Each round runs ours, then theirs; a figure
+is the median over the rounds, its ratio the median of the rounds' ratios, with the least and the largest. In
+each round the machine is probed as well, by the same number of threads: the bytes it reads in a second, the
+int8 products it makes. Decoding is given as a share of the first (the file's bytes, once a step), prompts as
+a share of the second (the products of all layers' weights). Both sides get random token ids, neither samples;
+the peer's batch, repacking and flash attention are at their defaults, and its line of system information is
+printed with the result.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
+import datetime
 import json
 import os
 import platform
+import re
 import statistics
-import sys
-import time
-from collections.abc import Callable
+import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from engines import Engine, LlamaCpp, Ours, Setup, system_info
+from machine import TARGET, Machine
 
 from edgellm import models
-from edgellm.backends.base import PAGE_SIZE, BackendConfig, Batch, SequenceRows
-from edgellm.backends.cpu.backend import CPUBackend
 from edgellm.gguf import open_gguf
+from edgellm.graph import ops
 from edgellm.hub import resolve
 
-STEP = 256  # tokens of our largest step
-CONTEXT = 1024
+DEFAULT_TESTS = "pp128,pp512,tg64,tg32@2048,tg32x4,tg32x8"
 
 
 @dataclass(frozen=True)
-class Engine:
-    """One side: seconds for a prompt of n tokens, and for n tokens decoded after `context` others."""
+class Test:
+    """ppN, tgN, tgN@C, tgNxB."""
 
-    prefill: Callable[[list[int]], float]
-    decode: Callable[[list[int], int], float]
+    name: str
+    kind: str
+    tokens: int
+    context: int = 0
+    sequences: int = 1
 
-
-def ours(path: str, threads: int) -> Engine:
-    """edgellm's CPU backend."""
-    file = open_gguf(path)
-    pages = CONTEXT // PAGE_SIZE
-    config = BackendConfig(num_pages=pages, max_tokens=STEP, max_outputs=1, max_sequences=1, threads=threads)
-    backend = CPUBackend(models.build(file), file, config)
-    table = list(range(pages))
-
-    def feed(tokens: list[int], position: int) -> None:
-        for i in range(0, len(tokens), STEP):
-            part = tokens[i : i + STEP]
-            last = [len(part) - 1] if i + STEP >= len(tokens) else []
-            backend.execute(Batch(part, [SequenceRows(0, len(part), position + i, table)], last))
-
-    def prefill(tokens: list[int]) -> float:
-        began = time.perf_counter()
-        feed(tokens, 0)
-        return time.perf_counter() - began
-
-    def decode(tokens: list[int], context: int) -> float:
-        feed(tokens[: max(context, 1)], 0)
-        began = time.perf_counter()
-        for i, token in enumerate(tokens):
-            feed([token], max(context, 1) + i)
-        return time.perf_counter() - began
-
-    return Engine(prefill, decode)
+    @classmethod
+    def parse(cls, name: str) -> Test:
+        match = re.fullmatch(r"(pp|tg)(\d+)(?:@(\d+))?(?:x(\d+))?", name)
+        if match is None:
+            raise SystemExit(f"compare.py: test {name!r} is none of ppN, tgN, tgN@CONTEXT, tgNxSEQUENCES")
+        kind, tokens, context, sequences = match.groups()
+        return cls(name, kind, int(tokens), int(context or 0), int(sequences or 1))
 
 
-def theirs(path: str, threads: int) -> Engine:
-    """llama.cpp through the low-level functions of llama-cpp-python."""
-    import llama_cpp as peer
+@dataclass(frozen=True)
+class Model:
+    """What a model's figures are shares of."""
 
-    silent = peer.llama_log_callback(lambda level, text, data: None)
-    peer.llama_log_set(silent, ctypes.c_void_p(0))
-    peer.llama_backend_init()
-    model = peer.llama_model_load_from_file(path.encode(), peer.llama_model_default_params())
-    params = peer.llama_context_default_params()
-    params.n_ctx, params.n_threads, params.n_threads_batch = CONTEXT, threads, threads
-    context_handle = peer.llama_init_from_model(model, params)
-    keep = (silent, model)
+    path: str
+    vocab: int
+    step_bytes: int  # of the file, that a step reads
+    token_operations: int  # of all layers' products, for a token
 
-    def feed(tokens: list[int]) -> None:
-        array = (peer.llama_token * len(tokens))(*tokens)
-        if peer.llama_decode(context_handle, peer.llama_batch_get_one(array, len(tokens))):
-            sys.exit(f"llama.cpp could not decode {len(tokens)} tokens")
-        peer.llama_synchronize(context_handle)
-
-    def clear() -> None:
-        assert keep
-        peer.llama_memory_clear(peer.llama_get_memory(context_handle), True)
-
-    def prefill(tokens: list[int]) -> float:
-        clear()
-        began = time.perf_counter()
-        feed(tokens)
-        return time.perf_counter() - began
-
-    def decode(tokens: list[int], context: int) -> float:
-        clear()
-        feed(tokens[: max(context, 1)])
-        began = time.perf_counter()
-        for token in tokens:
-            feed([token])
-        return time.perf_counter() - began
-
-    return Engine(prefill, decode)
+    @classmethod
+    def open(cls, path: str) -> Model:
+        with open_gguf(path) as file:
+            graph = models.build(file)
+            inner = [
+                n for n in graph.nodes if isinstance(n.op, ops.MatMul) and n.outputs[0] is not graph.output
+            ]
+            weights = [w for n in inner for w in n.weights[:1] if w is not None]
+            return cls(
+                path,
+                graph.vocab_size,
+                sum(file.tensors[w].nbytes for w in graph.weights()),
+                sum(2 * w.shape[0] * w.shape[1] for w in weights),
+            )
 
 
-def system_info() -> str:
-    """What the peer says it was built for."""
-    import llama_cpp as peer
+def measure(side: Engine, test: Test, tokens: list[int]) -> float:
+    """Tokens per second of one run."""
+    seconds = side.prefill(tokens) if test.kind == "pp" else side.decode(tokens, test.sequences)
+    return test.tokens * test.sequences / seconds
 
-    return str(peer.llama_print_system_info().decode().strip())
 
-
-def compare(path: str, threads: int, tests: list[tuple[str, int]], rounds: int) -> list[dict[str, object]]:
-    """A row for each test: tokens per second of both, their spread, and the ratio."""
-    file = open_gguf(path)
-    vocab = models.build(file).vocab_size
-    rng = np.random.default_rng(0)
-    sides = {"edgellm": ours(path, threads), "llama.cpp": theirs(path, threads)}
-    rows: list[dict[str, object]] = []
-    for kind, count in tests:
-        tokens = rng.integers(0, vocab, count).tolist()
-        speeds: dict[str, list[float]] = {name: [] for name in sides}
-        for turn in range(rounds + 1):
-            for name, engine in sides.items():
-                seconds = engine.prefill(tokens) if kind == "pp" else engine.decode(tokens, 0)
-                if turn:  # the first round warms up
-                    speeds[name].append(count / seconds)
-        ratios = [a / b for a, b in zip(*speeds.values(), strict=True)]
-        rows.append(
-            {
-                "test": f"{kind}{count}",
-                "threads": threads,
-                **{name: round(statistics.median(values), 1) for name, values in speeds.items()},
-                "ratio": round(statistics.median(ratios), 2),
-                "ratio_min": round(min(ratios), 2),
-                "ratio_max": round(max(ratios), 2),
-            }
+def compare(
+    model: Model, test: Test, threads: int, rounds: int, kv_type: str, machine: Machine
+) -> dict[str, object]:
+    """A row: tokens per second of both sides, ratio and spread, the share of the machine's limit."""
+    tokens = np.random.default_rng(0).integers(0, model.vocab, max(test.tokens, test.context)).tolist()
+    setup = Setup(model.path, threads, test.context + test.tokens + 32, test.sequences, kv_type)
+    sides: dict[str, Engine] = {"edgellm": Ours(setup), "llama.cpp": LlamaCpp(setup)}
+    for side in sides.values():
+        if test.context:
+            side.fill(tokens[: test.context])
+        measure(side, test, tokens[: min(test.tokens, 512)])  # warms up
+    speeds: dict[str, list[float]] = {name: [] for name in sides}
+    limits = []
+    for _ in range(rounds):
+        limits.append(
+            machine.read_bandwidth(threads, 1) if test.kind == "tg" else machine.int8_peak(threads, 1)
         )
-        print(json.dumps(rows[-1]), flush=True)
-    return rows
+        for name, side in sides.items():
+            speeds[name].append(measure(side, test, tokens[: test.tokens]))
+    for side in sides.values():
+        side.close()
+    ratios = [a / b for a, b in zip(*speeds.values(), strict=True)]
+    ours = statistics.median(speeds["edgellm"])
+    work = model.step_bytes / test.sequences if test.kind == "tg" else model.token_operations
+    return {
+        "test": test.name,
+        "threads": threads,
+        **{name: round(statistics.median(values), 1) for name, values in speeds.items()},
+        "ratio": round(statistics.median(ratios), 2),
+        "ratio_min": round(min(ratios), 2),
+        "ratio_max": round(max(ratios), 2),
+        "limit": f"{max(limits) / 1e9:.0f} {'GB/s' if test.kind == 'tg' else 'GOPS'}",
+        "share": round(ours * work / max(limits), 2),
+    }
+
+
+def commit() -> str:
+    """The commit that is measured."""
+    folder = Path(__file__).parent
+    found = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    return found.stdout.strip() or "no commit"
+
+
+def heading() -> str:
+    """When, where and what: one line."""
+    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    return (
+        f"{datetime.date.today()}, {commit()}, {platform.machine()}, {os.cpu_count()} CPUs{load}, "
+        f"target {TARGET}; llama.cpp: {system_info()}"
+    )
 
 
 def main() -> None:
@@ -155,17 +149,33 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("model", nargs="?", default="smollm2:135m")
-    parser.add_argument("--prompt-tokens", type=int, default=256)
-    parser.add_argument("--gen-tokens", type=int, default=64)
+    parser.add_argument("--tests", default=DEFAULT_TESTS)
     parser.add_argument("--threads", default="1,2")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--kv-type", choices=("f32", "f16", "q8_0"), default="f16")
+    parser.add_argument("--markdown", action="store_true", help="rows of a table instead of JSON")
     options = parser.parse_args()
-    path = str(resolve(options.model))
-    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    print(f"# {platform.machine()}, {os.cpu_count()} CPUs{load}; llama.cpp: {system_info()}")
-    tests = [("pp", options.prompt_tokens), ("tg", options.gen_tokens)]
-    for threads in options.threads.split(","):
-        compare(path, int(threads), tests, options.rounds)
+    model = Model.open(str(resolve(options.model)))
+    print(f"# {heading()}", flush=True)
+    machine = Machine()
+    for threads in map(int, options.threads.split(",")):
+        for test in map(Test.parse, options.tests.split(",")):
+            row = compare(model, test, threads, options.rounds, options.kv_type, machine)
+            print(markdown(row) if options.markdown else json.dumps(row), flush=True)
+
+
+def markdown(row: dict[str, object]) -> str:
+    """A row of bench/RESULTS.md."""
+    spread = f"{row['ratio']} ({row['ratio_min']}-{row['ratio_max']})"
+    cells = (
+        row["test"],
+        row["threads"],
+        row["edgellm"],
+        row["llama.cpp"],
+        spread,
+        f"{row['share']} of {row['limit']}",
+    )
+    return "| | " + " | ".join(map(str, cells)) + " |"
 
 
 if __name__ == "__main__":

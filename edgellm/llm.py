@@ -33,8 +33,8 @@ class LLM:
     not there is pulled. `backend` is "auto", "cpu" or "reference"; `threads` None takes the physical cores.
     `context_length` None is the model's, 8192 at most. `kv_type` ("f16", "f32") may be a pair of equal ones.
     `max_sequences` run at once. `memory_limit` in bytes holds for weights, cache and scratch together; None
-    leaves the cache a quarter of the memory that is available. `progress(what, done, total)` is told how
-    loading goes.
+    leaves the cache a quarter of the memory that is available. With `low_memory` the weights stay in the
+    mapped file: the same tokens, several times slower. `progress(what, done, total)` is told how loading goes.
 
     Raises ModelNotFoundError, DownloadError, FormatError, UnsupportedError, MemoryLimitError or UsageError.
     A context manager; threads may share it.
@@ -49,6 +49,7 @@ class LLM:
         kv_type: str | tuple[str, str] = "f16",
         max_sequences: int = 8,
         memory_limit: int | None = None,
+        low_memory: bool = False,
         progress: LoadProgress | None = None,
     ) -> None:
         from edgellm.loading import load  # here, so that importing this module stays quick
@@ -61,6 +62,7 @@ class LLM:
             kv_type=kv_type,
             max_sequences=max_sequences,
             memory_limit=memory_limit,
+            low_memory=low_memory,
             progress=progress,
         )
 

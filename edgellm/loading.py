@@ -129,11 +129,13 @@ def load(
     max_sequences: int = 8,
     max_queue: int = 64,
     memory_limit: int | None = None,
+    low_memory: bool = False,
     progress: LoadProgress | None = None,
 ) -> LoadedModel:
     """Find a model (pulling it where it is not there), load it, and start its engine.
 
-    `progress` is told what is being done, how many steps of it are done, and how many there are (0: unknown).
+    With `low_memory` weights stay in the mapped file: the same tokens, several times slower. `progress` is
+    told what is being done, how many steps of it are done, and how many there are (0: unknown).
     Raises ModelNotFoundError, DownloadError, FormatError, UnsupportedError, MemoryLimitError or UsageError.
     """
     kv = _one_kv_type(kv_type)
@@ -157,6 +159,7 @@ def load(
             kv_type=kv,
             max_sequences=max_sequences,
             memory_limit=memory_limit,
+            low_memory=low_memory,
             available=available_memory(),
         )
         tokenizer = _tokenizer(file)
@@ -217,6 +220,7 @@ def configure(
     kv_type: str = "f16",
     max_sequences: int = 8,
     memory_limit: int | None = None,
+    low_memory: bool = False,
 ) -> tuple[CachePlan, BackendConfig]:
     """The sizes that a model is loaded with: its context and pages, and with them the backend's.
 
@@ -236,8 +240,9 @@ def configure(
         max_outputs=max(_MAX_OUTPUTS, max_sequences),
         max_sequences=max_sequences,
         threads=threads,
+        low_memory=low_memory,
     )
-    weights = sum(file.tensors[name].nbytes for name in graph.weights())
+    weights = 0 if low_memory else sum(file.tensors[name].nbytes for name in graph.weights())
     plan = plan_cache(
         page_size=PAGE_SIZE,
         page_bytes=page_bytes(graph, kv_type),

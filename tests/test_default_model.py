@@ -95,6 +95,13 @@ def test_the_same_logits_with_one_thread(llm, path):
         assert other.logits(tokens).tobytes() == llm.logits(tokens).tobytes()
 
 
+def test_from_the_map_the_answer_is_the_same_and_no_weight_is_held(llm, path):
+    tokens = llm.tokenize("The weights may also stay where they are.")
+    with edgellm.LLM(path, context_length=1024, threads=2, low_memory=True) as other:
+        assert other.logits(tokens).tobytes() == llm.logits(tokens).tobytes()
+        assert other.memory()["weights"] < 2**20 < llm.memory()["weights"]
+
+
 def test_eight_prompts_in_one_batch_are_answered_as_alone(llm):
     prompts = [f"{n} and {n} make" for n in ("One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight")]
     params = edgellm.SamplingParams(temperature=0.9, seed=3, max_tokens=12)

@@ -44,6 +44,7 @@ class BackendConfig:
     max_outputs: int = 64  # O of the largest step
     max_sequences: int = 8  # S of the largest step
     threads: int | None = None  # None: as many as the machine's physical cores
+    low_memory: bool = False  # weights stay in the mapped file and are packed anew in each step
 
     def __post_init__(self) -> None:
         if self.kv_type not in KV_TYPES:

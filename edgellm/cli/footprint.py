@@ -20,7 +20,7 @@ def predict(graph: Graph, file: GGUFFile, config: BackendConfig) -> dict[str, in
     The graph is lowered as for loading: packed weights, activations and rope tables are laid out, and of the
     file only vectors such as norms are read. Raises UnsupportedError for what the backend cannot run.
     """
-    store = WeightStore(file)
+    store = WeightStore(file, in_file=config.low_memory)
     addresses = [0] * len(graph.caches)
     lowering = Lowering(graph, file, store, config, addresses, config.threads or default_threads())
     program = lowering.run()

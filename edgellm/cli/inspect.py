@@ -74,7 +74,9 @@ def _verdict(m: Memory) -> str:
         return "and nobody says how much is available"
     if m.fits:
         return f"which fits: {mib(m.available)} are available"
-    room = f"it fits with --ctx {m.most_context}" if m.most_context else "take a smaller model"
+    room = (
+        f"it fits with --ctx {m.most_context}" if m.most_context else "take a smaller model, or --low-memory"
+    )
     return f"which does not fit: {mib(m.available)} are available; {room}"
 
 

@@ -21,10 +21,17 @@ def load_model(
     max_sequences: int,
     queue: int,
     show: ProgressShow,
+    low_memory: bool = False,
 ) -> ServedModel:
     """Find, pull and load a model. Raises what `edgellm.loading.load` raises."""
     loaded = load(
-        name, threads=threads, context_length=ctx, max_sequences=max_sequences, max_queue=queue, progress=show
+        name,
+        threads=threads,
+        context_length=ctx,
+        max_sequences=max_sequences,
+        max_queue=queue,
+        low_memory=low_memory,
+        progress=show,
     )
     return served(loaded)
 
@@ -37,12 +44,12 @@ def served(loaded: LoadedModel) -> ServedModel:
 
 @contextmanager
 def open_model(
-    name: str, threads: int | None, ctx: int | None, max_sequences: int
+    name: str, threads: int | None, ctx: int | None, max_sequences: int, low_memory: bool = False
 ) -> Iterator[tuple[ServedModel, float]]:
     """A model and the seconds it took to load; closed afterwards."""
     began = time.perf_counter()
     with ProgressShow() as show:
-        model = load_model(name, threads, ctx, max_sequences, _QUEUE, show)
+        model = load_model(name, threads, ctx, max_sequences, _QUEUE, show, low_memory)
     try:
         yield model, time.perf_counter() - began
     finally:

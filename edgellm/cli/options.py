@@ -16,6 +16,9 @@ Threads = Annotated[int | None, typer.Option(min=1, help="Threads that compute."
 Ctx = Annotated[
     int | None, typer.Option(min=1, help="Tokens of context.", show_default="the model's, within memory")
 ]
+LowMemory = Annotated[
+    bool, typer.Option("--low-memory", help="Leave the weights in the file: slow, the same answers.")
+]
 System = Annotated[str | None, typer.Option(help="A system message before the conversation.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 DEFAULT = DEFAULT_MODEL

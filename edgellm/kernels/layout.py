@@ -82,6 +82,12 @@ PANEL_Q4_K = 64 + 256 + 8 * 256  # f16 d and dmin, 8 x 16 u8 scales, 8 x 16 u8 m
 PANEL_Q5_K = 64 + 256 + 8 * (64 + 256)  # the same, with fifth bits before the nibbles
 PANEL_Q6_K = 256 + 32 + 8 * (256 + 128)  # 16 x 16 i8 scales, f16 scales, 8 x (low nibbles, two top bits)
 
+
+def mapped_scratch(block_columns: int, block_bytes: int) -> int:
+    """Bytes that one worker of mapped.* needs: a panel's part."""
+    return PART // block_columns * block_bytes
+
+
 # Every packed form, by the name of its kernels (matmul.NAME, pack.NAME): columns of a block, bytes of a
 # panel of it.
 FORMS = {
@@ -115,10 +121,13 @@ MM_TOKENS = 64  # tokens of a chunk, at most: a multiple of every token tile
     MM_Y_STRIDE,  # number: bytes from token to token
     MM_SLOT,  # number: header word that holds the token count
     MM_PLANES,  # number: quantized rows of a token, 1 or 2
-) = range(13)
-MM_WORDS = 13
+    MM_ROWS,  # mapped.* only, whose MM_WEIGHTS is a tensor in its file; number: its rows
+    MM_ROW_BYTES,  # number: bytes of a row in the file
+    MM_SCRATCH,  # mapped_scratch for every worker
+) = range(16)
+MM_WORDS = 16
 
-# pointwise.rms_norm, pointwise.quantize, pointwise.glu_*: rows in, f32 rows and/or quantized rows out
+# pointwise.rms_norm, quantize.rows, pointwise.glu_*: rows in, f32 rows and/or quantized rows out
 (
     PW_X,
     PW_X2,  # glu, add: the other operand

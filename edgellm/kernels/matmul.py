@@ -79,7 +79,7 @@ def _finish(out, y, at, y_stride, bias, residual):
 
 
 @device
-def _begin(c, y, y_stride, column, planes):
+def begin(c, y, y_stride, column, planes):
     """The sums so far of rows at y: none before the first part; a second row's are in the first's."""
     if column == 0:
         return zeros_like(c)
@@ -87,7 +87,7 @@ def _begin(c, y, y_stride, column, planes):
 
 
 @device
-def _end(out, y, at, y_stride, planes, bias, residual):
+def end(out, y, at, y_stride, planes, bias, residual):
     if planes == 2:
         _finish(pair_sums(out), y, at, y_stride, bias, residual)
     else:
@@ -115,9 +115,9 @@ def _tile(c, panel, block_columns, block_bytes, x_bytes, row, first, last, args)
             done = column + part == columns
             for p in range(group, min(group + GROUP, last)):
                 at = p * LANES * 4
-                out = _begin(c, y + at, y_stride, column, planes)
+                out = begin(c, y + at, y_stride, column, planes)
                 out = panel(out, w, x + column * x_step, aux + column // BLOCK * aux_step, x_stride, part)
-                _end(out, y, at, y_stride, planes, bias if done else 0, residual if done else 0)
+                end(out, y, at, y_stride, planes, bias if done else 0, residual if done else 0)
                 w += part // block_columns * block_bytes
 
 

@@ -246,5 +246,7 @@ def _kernel(row_of_panel, block_columns, block_bytes):
     return pack
 
 
+ROWS = {name: globals()[f"_row_{name}"] for name in FORMS}  # how each form packs one row of a panel
+
 for _name, _block in FORMS.items():
-    add_kernel(f"pack.{_name}", _kernel(globals()[f"_row_{_name}"], *_block))
+    add_kernel(f"pack.{_name}", _kernel(ROWS[_name], *_block))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from edgellm.kernels.jit import WEIGHT_FLIP, device, float32
 from edgellm.kernels.layout import (
+    AUX_SCALE_HIGH,
     AUX_SCALE_LOW,
     AUX_START_HIGH,
     AUX_START_LOW,
@@ -40,9 +41,9 @@ from edgellm.simd.tiles import (
     dot4,
     dot4_signed,
     fetch_ahead,
+    fma_scaled,
     fma_splat,
     scale_fma,
-    scaled,
     size,
     start,
     zeros_i32,
@@ -119,12 +120,12 @@ def _with_two_levels(c, w, x, aux, columns, dots, panel_block, block_bytes):
     nothing = splat(float32(0.0))
     for _ in range(columns // 256):
         fetch_ahead(c, w + _AHEAD, 320, 1)
-        d, dmin = load_f16(w), load_f16(w + 32)
+        d, dmin = load_f16(w), nothing - load_f16(w + 32)
         for block in range(8):
             fetch_ahead(c, w + 320 + block * block_bytes + _AHEAD, block_bytes, 1)
             low, high = dots(zeros_i32(c), zeros_i32(c), w + 320 + block * block_bytes, x, nt)
             scale = d * to_f32(load_u8(w + 64 + 16 * block))
-            minimum = nothing - dmin * to_f32(load_u8(w + 192 + 16 * block))
+            minimum = dmin * to_f32(load_u8(w + 192 + 16 * block))
             c = scale_fma(c, low, high, aux + AUX_SCALE_LOW * 4 * nt, scale)
             c = fma_splat(c, minimum, aux + AUX_SUM * 4 * nt, 4)
             x += BLOCK * nt
@@ -190,7 +191,6 @@ def q6_k(c, w, x, aux, x_stride, columns):
     """codes 0-63, value d * scale * (code - 32), a signed byte of scale for each 16 columns, d for each 256.
 
     The top two bits of eight vectors stand in two, at bits 0, 2, 4 and 6 (`pack.q6_k` draws it).
-    f32(sum * scale) is exact: it stays below 2^24.
     """
     nt = size(c)
     for _ in range(columns // 256):
@@ -212,9 +212,8 @@ def q6_k(c, w, x, aux, x_stride, columns):
                 high_code = shift_right_bytes(q, 4) | mask_bytes(shift_right_bytes(top, 2), 48)
                 low = dot4(low, low_code, x + 8 * nt * u + 4 * nt)
                 high = dot4(high, high_code, x + 8 * nt * u + 20 * nt)
-            low = scaled(low, load_i8(w + block * 32))
-            high = scaled(high, load_i8(w + block * 32 + 16))
-            c = scale_fma(c, low, high, aux + AUX_SCALE_LOW * 4 * nt, d)
+            c = fma_scaled(c, low, aux + AUX_SCALE_LOW * 4 * nt, d * to_f32(load_i8(w + block * 32)))
+            c = fma_scaled(c, high, aux + AUX_SCALE_HIGH * 4 * nt, d * to_f32(load_i8(w + block * 32 + 16)))
             x += BLOCK * nt
             aux += AUX_WORDS * 4 * nt
         w += PANEL_Q6_K

@@ -305,3 +305,45 @@ def _fold(combine, kind, scalar):
 sum_f32 = _fold(lambda b, x, y: b.fadd(x, y), F32, types.float32)
 sum_i32 = _fold(lambda b, x, y: b.add(x, y), I32, types.int32)
 max_f32 = _fold(lambda b, x, y: b.select(b.fcmp_ordered(">", x, y), x, y), F32, types.float32)
+
+
+# -- sixteen folds at once ---------------------------------------------------------------------------
+
+
+def _fold_rows(combine):
+    """From an address of 16 rows of 16 lanes: lane i is the fold of row i, by the tree of `_fold`. Two rows'
+    halves make one vector, two such vectors' quarters the next, so that every shuffle serves 16 lanes.
+    """
+
+    def emit(b, address):
+        vectors = [load(b, address, F32_IR, 64 * i) for i in range(LANES)]
+        width = LANES
+        while width > 1:
+            half = width // 2
+            lanes = [i for i in range(2 * LANES) if i % width < half]
+            others = [i + half for i in lanes]
+            pairs = zip(vectors[::2], vectors[1::2], strict=True)
+            vectors = [combine(b, shuffle(b, x, y, lanes), shuffle(b, x, y, others)) for x, y in pairs]
+            width = half
+        return vectors[0]
+
+    return _unary(emit, F32, types.int64)
+
+
+fold_sum = _fold_rows(lambda b, x, y: b.fadd(x, y))
+fold_max = _fold_rows(lambda b, x, y: b.select(b.fcmp_ordered(">", x, y), x, y))
+
+
+@intrinsic(prefer_literal=True)
+def room(typing, count):
+    """The address of so many bytes of the stack, for as long as the kernel runs."""
+    if not isinstance(count, types.IntegerLiteral):
+        return None
+
+    def emit(context, b, signature, args):
+        with b.goto_entry_block():
+            place = b.alloca(_I8, count.literal_value)
+            place.align = 64
+        return b.ptrtoint(place, I64_IR)
+
+    return types.int64(count), emit

@@ -111,11 +111,20 @@ dot4_signed = _dot("dot4_signed")  # the same for signed weights of the full ran
 
 
 @intrinsic
-def scaled(typing, tile, vector):
-    """An i32 tile times one i32 vector."""
-    return tile(tile, I32), lambda context, b, signature, args: _each(
-        b, args[0], lambda n, v: b.mul(v, args[1])
-    )
+def fma_scaled(typing, acc, sums, scales, d):
+    """acc[n] + f32(sums[n]) * the f32 at scales + 4n, * d."""
+
+    def emit(context, b, signature, args):
+        tile, whole, address, rows = args
+
+        def one(n, vector):
+            scale = broadcast(b, load(b, address, _F32, 4 * n), F32_IR)
+            product = b.fmul(b.sitofp(b.extract_value(whole, n), F32_IR), scale)
+            return ops.target.fma(b, product, rows, vector)
+
+        return _each(b, tile, one)
+
+    return acc(acc, sums, types.int64, F32), emit
 
 
 @intrinsic

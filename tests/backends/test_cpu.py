@@ -190,6 +190,14 @@ def test_the_profile_accounts_for_the_whole_of_each_step(folder):
     assert logits.gigaoperations_per_second > 0
 
 
+@pytest.mark.parametrize("kind", FORMS, ids=lambda k: k.name)
+def test_from_the_map_the_bits_are_the_same(folder, kind):
+    path = tiny_llama(folder / f"{kind.name}.gguf", default=kind)
+    packed, mapped = load(path), load(path, config=replace(CONFIG, low_memory=True))
+    assert feed(mapped, PROMPT, cut=70).tobytes() == feed(packed, PROMPT, cut=70).tobytes()
+    assert mapped.memory()["weights"] < packed.memory()["weights"] / 10
+
+
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_long_contexts_give_the_same_bits_to_one_thread_and_to_many(folder, threads):
     """A row with several spans of keys is shared among threads where there are few rows."""

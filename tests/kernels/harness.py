@@ -58,7 +58,7 @@ def quantize(x: np.ndarray, zero: int, planes: int = 1) -> np.ndarray:
         L.PW_ZERO: zero,
         L.PW_PLANES: planes,
     }
-    call("pointwise.quantize", args, header(tokens), chunks_of(tokens))
+    call("quantize.rows", args, header(tokens), chunks_of(tokens))
     return out
 
 

@@ -48,7 +48,7 @@ class CPUBackend(Backend):
             raise UnsupportedError("models with recurrent state have no kernels yet; try backend='reference'")
         threads = config.threads or default_threads()
         self._pools = _pools(graph, config)
-        store = WeightStore(file)
+        store = WeightStore(file, in_file=config.low_memory)
         lowering = Lowering(graph, file, store, config, [int(p.ctypes.data) for p in self._pools], threads)
         program = lowering.run()
         kernels = {op.kernel for op in program.ops} | set(store.kernels())
@@ -57,7 +57,7 @@ class CPUBackend(Backend):
         store.pack(self._team, addresses, progress)
         self._scratch = lowering.arena.lay_out()
         self._store, self._arena, self._keep = store, lowering.arena, program.keep
-        self._ropes = program.ropes
+        self._ropes, self._mapped = program.ropes, program.mapped
         self._header = np.zeros(L.HEADER_WORDS, np.int64)
         self._header[L.H_ONE] = 1
         self._args: list[NDArray[np.int64]] = []

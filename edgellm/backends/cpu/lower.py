@@ -76,6 +76,7 @@ class Program:
     logits: Place | None = None
     ropes: list[RopeTable] = field(default_factory=list)
     keep: list[NDArray[np.float32]] = field(default_factory=list)  # arrays that arguments point into
+    mapped: list[NDArray[np.uint8]] = field(default_factory=list)  # weights that arguments point into
     group: int = 1  # query heads that share a kv head, in the layer where they are most
     kv_heads: int = 0  # in the layer where they are fewest
 
@@ -101,7 +102,8 @@ class Lowering:
         self.pools, self.threads = pools, threads
         spans = -(-config.num_pages * PAGE_SIZE // L.SPAN)
         self.slots = min(spans, _MOST_SLOTS) if threads > 1 else 0  # spans that threads may share
-        nodes = merge_projections(graph.nodes, lambda w: form_of(file, w))
+        # Weights that stay in their file do not stand together as packed ones do.
+        nodes = merge_projections(graph.nodes, lambda w: w if config.low_memory else form_of(file, w))
         self.nodes = fuse_rope(fuse_residual(nodes))
         self.arena = Arena()
         self.program = Program()
@@ -228,7 +230,7 @@ class Lowering:
                 return found
         x = self.read(value)
         made = self.make_quantized(value, None if value not in self.quantized else zero)
-        self.emit_rows("pointwise.quantize", x, value.width, codes=made)
+        self.emit_rows("quantize.rows", x, value.width, codes=made)
         return self.read_quantized(value, zero)
 
     def emit(self, kernel: str, args: list[Argument], slot: int, div: int, mul: int, work: Work) -> None:
@@ -261,7 +263,7 @@ class Lowering:
         if codes is not None:
             args[L.PW_CODES], args[L.PW_AUX], args[L.PW_ZERO], args[L.PW_PLANES] = codes
         moved = 4 * columns * heads * (2 if x2 == 0 else 3)
-        self.emit(kernel, args, slot, L.PW_CHUNK, 1, Work(kernel.partition(".")[2], row_bytes=moved))
+        self.emit(kernel, args, slot, L.PW_CHUNK, 1, Work(kernel.removeprefix("pointwise."), row_bytes=moved))
 
     def vector(self, weight: Weight) -> int:
         """The address of a small tensor as f32."""

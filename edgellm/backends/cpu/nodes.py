@@ -16,6 +16,7 @@ from edgellm.kernels import layout as L
 Lower = Callable[[Lowering, Node], None]
 LOWERINGS: dict[type[ops.Op], Lower] = {}
 
+_ALL_ROWS = 1 << 40  # rows that a chunk takes: one chunk for a panel, if there are any rows
 _LEAST_BYTES, _MOST_BYTES = 32 << 10, 256 << 10  # of a matmul's chunk; the most is what L2 keeps
 
 
@@ -62,22 +63,36 @@ def _project(lw: Lowering, node: Node) -> None:
     for value, start in zip(node.outputs, packed.row_starts, strict=True):
         lw.places[value] = Place(y.ref + 4 * start, y.stride, y.slot)
     per_chunk = _panels_per_chunk(packed, lw.threads)
-    args[L.MM_WEIGHTS], args[L.MM_Y], args[L.MM_Y_STRIDE] = packed, y.ref, y.stride
+    args[L.MM_Y], args[L.MM_Y_STRIDE], args[L.MM_SLOT] = y.ref, y.stride, y.slot
     args[L.MM_COLUMNS], args[L.MM_PANELS], args[L.MM_PANELS_PER_CHUNK] = (
         packed.columns,
         packed.panels,
         per_chunk,
     )
     args[L.MM_BIAS] = int(packed.bias.ctypes.data) if packed.bias is not None else 0
-    args[L.MM_SLOT] = y.slot
-    planes = args[L.MM_PLANES]
+    planes, chunks = args[L.MM_PLANES], -(-packed.panels // per_chunk)
     assert isinstance(planes, int)
     work = Work(
         _label([w for w, _ in pairs]) + " " + packed.form.name,
         step_bytes=packed.panels * packed.panel_bytes,
         row_operations=2 * packed.panels * L.LANES * packed.columns * planes,
     )
-    lw.emit(f"matmul.{packed.form.name}", args, y.slot, L.MM_TOKENS, -(-packed.panels // per_chunk), work)
+    if lw.config.low_memory:
+        _from_the_map(lw, args, pairs[0][0], packed)
+        lw.emit(f"mapped.{packed.form.name}", args, y.slot, _ALL_ROWS, chunks, work)
+    else:
+        args[L.MM_WEIGHTS] = packed
+        lw.emit(f"matmul.{packed.form.name}", args, y.slot, L.MM_TOKENS, chunks, work)
+
+
+def _from_the_map(lw: Lowering, args: list[Argument], weight: Weight, packed: Packed) -> None:
+    """Let a matmul read its weight where the file has it."""
+    data = lw.file.data(weight.name)
+    lw.program.mapped.append(data)
+    args[L.MM_WEIGHTS], args[L.MM_ROWS] = int(data.ctypes.data), weight.shape[0]
+    args[L.MM_ROW_BYTES] = data.nbytes // weight.shape[0]
+    scratch = L.mapped_scratch(packed.form.columns, packed.form.panel_bytes)
+    args[L.MM_SCRATCH] = lw.arena.buffer(scratch * lw.threads, len(lw.program.ops))
 
 
 def _label(weights: list[Weight]) -> str:

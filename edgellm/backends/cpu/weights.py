@@ -83,10 +83,10 @@ class Packed:
 
 
 class WeightStore:
-    """All packed weights in one block of memory (large enough for huge pages)."""
+    """All packed weights in one block of memory, so that it gets huge pages; none if they stay in the file."""
 
-    def __init__(self, file: WeightFile) -> None:
-        self._file = file
+    def __init__(self, file: WeightFile, in_file: bool = False) -> None:
+        self._file, self._in_file = file, in_file
         self._size = 0
         self._known: dict[tuple[str, ...], Packed] = {}
         self._jobs: list[tuple[str, str, int, int, int]] = []  # pack kernel, tensor, offset, rows, columns
@@ -100,20 +100,16 @@ class WeightStore:
         form, columns = form_of(self._file, pairs[0][0]), pairs[0][0].shape[1]
         offset, rows, starts = self._size, 0, []
         per_panel = columns // form.columns * form.panel_bytes
+        jobs = []
         for weight, _ in pairs:
-            self._jobs.append(
-                (
-                    f"pack.{form.name}",
-                    weight.name,
-                    offset + rows // L.LANES * per_panel,
-                    weight.shape[0],
-                    columns,
-                )
-            )
+            place = offset + rows // L.LANES * per_panel
+            jobs.append((f"pack.{form.name}", weight.name, place, weight.shape[0], columns))
             starts.append(rows)
             rows += L.panels_of(weight.shape[0], columns) * L.LANES
         panels = rows // L.LANES
-        self._size += -(-panels * per_panel // 64) * 64
+        if not self._in_file:
+            self._jobs += jobs
+            self._size += -(-panels * per_panel // 64) * 64
         bias = self._bias(pairs, starts, rows)
         packed = Packed(form, columns, panels, tuple(starts), offset, bias)
         self._known[key] = packed
