@@ -34,7 +34,8 @@ class LLM:
     `context_length` None is the model's, 8192 at most. `kv_type` ("f16", "f32") may be a pair of equal ones.
     `max_sequences` run at once. `memory_limit` in bytes holds for weights, cache and scratch together; None
     leaves the cache a quarter of the memory that is available. With `low_memory` the weights stay in the
-    mapped file: the same tokens, several times slower. `progress(what, done, total)` is told how loading goes.
+    mapped file: the same tokens, several times slower. `progress(what, done, total)` is told how loading
+    goes.
 
     Raises ModelNotFoundError, DownloadError, FormatError, UnsupportedError, MemoryLimitError or UsageError.
     A context manager; threads may share it.

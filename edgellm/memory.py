@@ -110,7 +110,8 @@ def plan_cache(
 def _refusal(context: int, cache: int, other: int, whole: int) -> str:
     return (
         f"a context of {context} tokens needs {_mib(cache)} beside {_mib(other)} for the model, and "
-        f"{_mib(whole)} may be used: take a smaller model or context_length, a larger memory_limit, or low_memory (--low-memory)"
+        f"{_mib(whole)} may be used: take a smaller model or context_length, a larger "
+        "memory_limit, or low_memory (--low-memory)"
     )
 
 

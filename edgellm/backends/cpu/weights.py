@@ -83,7 +83,7 @@ class Packed:
 
 
 class WeightStore:
-    """All packed weights in one block of memory, so that it gets huge pages; none if they stay in the file."""
+    """All packed weights in one block of memory, which gets huge pages; none if they stay in the file."""
 
     def __init__(self, file: WeightFile, in_file: bool = False) -> None:
         self._file, self._in_file = file, in_file
