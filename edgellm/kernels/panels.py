@@ -38,8 +38,11 @@ from edgellm.simd.ops import (
     to_f32,
 )
 from edgellm.simd.tiles import (
+    begin_partial,
     dot4,
     dot4_signed,
+    dot4_small,
+    end_partial,
     fetch_ahead,
     fma_scaled,
     fma_splat,
@@ -57,8 +60,8 @@ def _dots4(low, high, w, x, nt):
     """32 columns of nibbles at w: columns 0-15 in the low ones, 16-31 in the high ones."""
     for i in range(4):
         q = load_bytes(w + 64 * i)
-        low = dot4(low, mask_bytes(q, 15), x + 4 * nt * i)
-        high = dot4(high, shift_right_bytes(q, 4), x + 4 * nt * (i + 4))
+        low = dot4_small(low, mask_bytes(q, 15), x + 4 * nt * i)
+        high = dot4_small(high, shift_right_bytes(q, 4), x + 4 * nt * (i + 4))
     return low, high
 
 
@@ -67,17 +70,17 @@ def _dots5(low, high, w, x, nt):
     """The same with a fifth bit: first a vector whose bit i is the top bit of vector i of the eight."""
     top = load_bytes(w)
     q = load_bytes(w + 64)
-    low = dot4(low, mask_bytes(q, 15) | mask_bytes(shift_left_bytes(top, 4), 16), x)
-    high = dot4(high, shift_right_bytes(q, 4) | mask_bytes(top, 16), x + 16 * nt)
+    low = dot4_small(low, mask_bytes(q, 15) | mask_bytes(shift_left_bytes(top, 4), 16), x)
+    high = dot4_small(high, shift_right_bytes(q, 4) | mask_bytes(top, 16), x + 16 * nt)
     q = load_bytes(w + 128)
-    low = dot4(low, mask_bytes(q, 15) | mask_bytes(shift_left_bytes(top, 3), 16), x + 4 * nt)
-    high = dot4(high, shift_right_bytes(q, 4) | mask_bytes(shift_right_bytes(top, 1), 16), x + 20 * nt)
+    low = dot4_small(low, mask_bytes(q, 15) | mask_bytes(shift_left_bytes(top, 3), 16), x + 4 * nt)
+    high = dot4_small(high, shift_right_bytes(q, 4) | mask_bytes(shift_right_bytes(top, 1), 16), x + 20 * nt)
     q = load_bytes(w + 192)
-    low = dot4(low, mask_bytes(q, 15) | mask_bytes(shift_left_bytes(top, 2), 16), x + 8 * nt)
-    high = dot4(high, shift_right_bytes(q, 4) | mask_bytes(shift_right_bytes(top, 2), 16), x + 24 * nt)
+    low = dot4_small(low, mask_bytes(q, 15) | mask_bytes(shift_left_bytes(top, 2), 16), x + 8 * nt)
+    high = dot4_small(high, shift_right_bytes(q, 4) | mask_bytes(shift_right_bytes(top, 2), 16), x + 24 * nt)
     q = load_bytes(w + 256)
-    low = dot4(low, mask_bytes(q, 15) | mask_bytes(shift_left_bytes(top, 1), 16), x + 12 * nt)
-    high = dot4(high, shift_right_bytes(q, 4) | mask_bytes(shift_right_bytes(top, 3), 16), x + 28 * nt)
+    low = dot4_small(low, mask_bytes(q, 15) | mask_bytes(shift_left_bytes(top, 1), 16), x + 12 * nt)
+    high = dot4_small(high, shift_right_bytes(q, 4) | mask_bytes(shift_right_bytes(top, 3), 16), x + 28 * nt)
     return low, high
 
 
@@ -87,8 +90,9 @@ def _with_zero(c, w, x, aux, columns, dots, panel_block):
     nt = size(c)
     for _ in range(columns // BLOCK):
         fetch_ahead(c, w + _AHEAD, panel_block, 1)
-        low, high = start(c, aux + AUX_START_LOW * 4 * nt), start(c, aux + AUX_START_HIGH * 4 * nt)
-        low, high = dots(low, high, w + 32, x, nt)
+        low_start, high_start = aux + AUX_START_LOW * 4 * nt, aux + AUX_START_HIGH * 4 * nt
+        low, high = dots(begin_partial(c, low_start), begin_partial(c, high_start), w + 32, x, nt)
+        low, high = end_partial(low, low_start), end_partial(high, high_start)
         c = scale_fma(c, low, high, aux + AUX_SCALE_LOW * 4 * nt, load_f16(w))
         w += panel_block
         x += BLOCK * nt
@@ -102,7 +106,8 @@ def _with_minimum(c, w, x, aux, columns, dots, panel_block):
     nt = size(c)
     for _ in range(columns // BLOCK):
         fetch_ahead(c, w + _AHEAD, panel_block, 1)
-        low, high = dots(zeros_i32(c), zeros_i32(c), w + 64, x, nt)
+        low, high = dots(begin_partial(c, 0), begin_partial(c, 0), w + 64, x, nt)
+        low, high = end_partial(low, 0), end_partial(high, 0)
         c = scale_fma(c, low, high, aux + AUX_SCALE_LOW * 4 * nt, load_f16(w))
         c = fma_splat(c, load_f16(w + 32), aux + AUX_SUM * 4 * nt, 4)
         w += panel_block
@@ -123,7 +128,9 @@ def _with_two_levels(c, w, x, aux, columns, dots, panel_block, block_bytes):
         d, dmin = load_f16(w), nothing - load_f16(w + 32)
         for block in range(8):
             fetch_ahead(c, w + 320 + block * block_bytes + _AHEAD, block_bytes, 1)
-            low, high = dots(zeros_i32(c), zeros_i32(c), w + 320 + block * block_bytes, x, nt)
+            codes = w + 320 + block * block_bytes
+            low, high = dots(begin_partial(c, 0), begin_partial(c, 0), codes, x, nt)
+            low, high = end_partial(low, 0), end_partial(high, 0)
             scale = d * to_f32(load_u8(w + 64 + 16 * block))
             minimum = dmin * to_f32(load_u8(w + 192 + 16 * block))
             c = scale_fma(c, low, high, aux + AUX_SCALE_LOW * 4 * nt, scale)

@@ -9,7 +9,7 @@ import importlib
 
 from llvmlite import ir
 
-from edgellm.simd.types import BYTES_IR, F32_IR, I32_IR, LANES
+from edgellm.simd.types import BYTES_IR, F32_IR, I32, I32_IR, LANES
 
 _I32, _I16, _I8 = ir.IntType(32), ir.IntType(16), ir.IntType(8)
 _F16_IR = ir.VectorType(ir.HalfType(), LANES)
@@ -18,6 +18,7 @@ _I16_IR = ir.VectorType(_I16, LANES)
 _CLASSES = {
     "generic": ("edgellm.simd.lowering", "Lowering"),
     "avx2": ("edgellm.simd.x86", "AVX2"),
+    "avx-vnni": ("edgellm.simd.x86", "AVXVNNI"),
     "avx512-vnni": ("edgellm.simd.x86", "AVX512VNNI"),
     "neon": ("edgellm.simd.arm", "Neon"),
     "neon-dotprod": ("edgellm.simd.arm", "NeonDotProd"),
@@ -50,6 +51,20 @@ def shuffle(b, a, other, lanes):
 
 class Lowering:
     """Plain LLVM IR: no instruction set in particular, and the same results."""
+
+    partial = I32  # what sums of dot4_small are kept in, between `begin_partial` and `end_partial`
+
+    def begin_partial(self, b, start):
+        """Partial sums that begin with `start()`, i32 lanes (here), or with nothing."""
+        return start()
+
+    def dot4_small(self, b, acc, codes, x):
+        """`dot4` on partial sums, for codes of at most 31: four times at most."""
+        return self.dot4(b, acc, codes, x)
+
+    def end_partial(self, b, acc, start):
+        """The i32 lanes of partial sums; `start()` is added here or was in `begin_partial`."""
+        return acc
 
     def dot4(self, b, acc, codes, x):
         """acc[i] + sum over t of codes[4i + t] * x[4i + t]; codes u8 of at most 63, x s8."""

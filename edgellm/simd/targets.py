@@ -36,6 +36,7 @@ _VNNI = _AVX2 | {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"}
 
 TARGETS = (
     Target("avx512-vnni", "x86_64", _VNNI, None, "", (8, 4, 2, 1), (16, 4), 0x80),
+    Target("avx-vnni", "x86_64", _AVX2 | {"avxvnni"}, None, "", (4, 2, 1), (4, 4), 0x80),
     Target(
         "avx2",
         "x86_64",

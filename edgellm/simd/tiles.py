@@ -89,6 +89,37 @@ def start(typing, tile, address):
     return result(tile, types.int64), emit
 
 
+@intrinsic(prefer_literal=True)
+def begin_partial(typing, tile, address):
+    """Partial sums for each vector of `tile`, before the first dot4_small; vector n begins with the i32 at
+    address + 4n, or nothing where address is 0, and `end_partial` must be told the same.
+    """
+    result = Tile(ops.target.partial, tile.count)
+
+    def emit(context, b, signature, args):
+        return _each(b, args[0], lambda n, _: ops.target.begin_partial(b, _start(b, address, args[1], n)))
+
+    return result(tile, address), emit
+
+
+@intrinsic(prefer_literal=True)
+def end_partial(typing, tile, address):
+    """The i32 tile of partial sums."""
+    result = Tile(I32, tile.count)
+
+    def emit(context, b, signature, args):
+        return _each(b, args[0], lambda n, v: ops.target.end_partial(b, v, _start(b, address, args[1], n)))
+
+    return result(tile, address), emit
+
+
+def _start(b, kind, address, n):
+    """A function that makes the i32 lanes that vector n begins with; a literal address is 0."""
+    if isinstance(kind, types.IntegerLiteral):
+        return lambda: ir.Constant(I32_IR, None)
+    return lambda: broadcast(b, load(b, address, _I32, 4 * n), I32_IR)
+
+
 def _dot(method):
     @intrinsic
     def op(typing, tile, weights, address):
@@ -107,6 +138,7 @@ def _dot(method):
 
 
 dot4 = _dot("dot4")  # tile n += the four products of each lane's u8 codes with the four s8 at address + 4n
+dot4_small = _dot("dot4_small")  # the same on partial sums, for codes of at most 31
 dot4_signed = _dot("dot4_signed")  # the same for signed weights of the full range
 
 

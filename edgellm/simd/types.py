@@ -9,7 +9,7 @@ from numba.extending import register_model
 
 LANES = 16  # 32-bit lanes of a vector, and rows of a weight panel
 
-_ELEMENTS = {"f32": ir.FloatType(), "i32": ir.IntType(32), "i8": ir.IntType(8)}
+_ELEMENTS = {"f32": ir.FloatType(), "i32": ir.IntType(32), "i16": ir.IntType(16), "i8": ir.IntType(8)}
 
 
 class Vector(types.Type):
@@ -50,6 +50,7 @@ class _TileModel(PrimitiveModel):
 
 F32 = Vector("f32", LANES)
 I32 = Vector("i32", LANES)
+WORDS = Vector("i16", 2 * LANES)
 BYTES = Vector("i8", 4 * LANES)
 
 F32_IR, I32_IR, BYTES_IR = F32.ir, I32.ir, BYTES.ir

@@ -1,11 +1,11 @@
-"""x86-64: AVX2 (maddubs) and AVX-512 with VNNI (dpbusd)."""
+"""x86-64: AVX2 (maddubs), AVX-VNNI and AVX-512 with VNNI (dpbusd)."""
 
 from __future__ import annotations
 
 from llvmlite import ir
 
 from edgellm.simd.lowering import HardwareHalf, call, const, shuffle
-from edgellm.simd.types import BYTES_IR, I32_IR
+from edgellm.simd.types import BYTES_IR, I32_IR, WORDS
 
 _I32, _I16, _I8 = ir.IntType(32), ir.IntType(16), ir.IntType(8)
 _HALF_BYTES = ir.VectorType(_I8, 32)  # one 256-bit register
@@ -28,9 +28,48 @@ class AVX512VNNI(_X86):
     dot4_signed = dot4
 
 
+class AVXVNNI(_X86):
+    """The same instruction on registers of 8 lanes: laptops since 2021 that have no AVX-512."""
+
+    def dot4(self, b, acc, codes, x):
+        halves = []
+        for half in range(2):
+            take, lanes = range(32 * half, 32 * half + 32), range(8 * half, 8 * half + 8)
+            w, v = (shuffle(b, a, ir.Constant(BYTES_IR, ir.Undefined), take) for a in (codes, x))
+            sums = shuffle(b, acc, ir.Constant(I32_IR, ir.Undefined), lanes)
+            halves.append(call(b, "llvm.x86.avx512.vpdpbusd.256", _HALF_LANES, sums, w, v))
+        return shuffle(b, *halves, range(16))
+
+    dot4_signed = dot4
+
+
 class AVX2(_X86):
     """`vpmaddubsw` adds pairs of u8 * s8 in 16 bits, which saturates: codes up to 63 are safe, as are the
-    absolute values of signed weights (128 * 127 * 2 = 32512). `vpmaddwd` by ones adds pairs again."""
+    absolute values of signed weights (128 * 127 * 2 = 32512). `vpmaddwd` by ones adds pairs again.
+
+    Of codes up to 31, four sums fit into 16 bits together (4 * 2 * 31 * 127 = 31496): they are added there,
+    and widened once."""
+
+    partial = WORDS
+
+    def begin_partial(self, b, start):
+        return ir.Constant(WORDS.ir, None)
+
+    def dot4_small(self, b, acc, codes, x):
+        halves = []
+        for half in range(2):
+            take = range(32 * half, 32 * half + 32)
+            w, v = (shuffle(b, a, ir.Constant(BYTES_IR, ir.Undefined), take) for a in (codes, x))
+            words = shuffle(b, acc, ir.Constant(acc.type, ir.Undefined), range(16 * half, 16 * half + 16))
+            halves.append(b.add(words, call(b, "llvm.x86.avx2.pmadd.ub.sw", _HALF_WORDS, w, v)))
+        return shuffle(b, *halves, range(32))
+
+    def end_partial(self, b, acc, start):
+        halves = []
+        for half in range(2):
+            words = shuffle(b, acc, ir.Constant(acc.type, ir.Undefined), range(16 * half, 16 * half + 16))
+            halves.append(call(b, "llvm.x86.avx2.pmadd.wd", _HALF_LANES, words, const(_HALF_WORDS, 1)))
+        return b.add(shuffle(b, *halves, range(16)), start())
 
     def dot4(self, b, acc, codes, x):
         return self._by_halves(b, acc, codes, x, lambda w, v: (w, v))

@@ -24,6 +24,7 @@ LIBC = {
 _ARM = {"attention.attend_f16": ["fmla", "fcvtl"]}
 INSTRUCTIONS = {
     "avx512-vnni": {"matmul.q4_0": ["vpdpbusd", "zmm"], "attention.attend_f16": ["vfmadd", "vcvtph2ps"]},
+    "avx-vnni": {"matmul.q4_0": ["vpdpbusd", "ymm"], "matmul.q8_0": ["vpdpbusd"]},
     "avx2": {
         "matmul.q4_0": ["vpmaddubsw", "vpmaddwd", "ymm"],
         "attention.attend_f16": ["vfmadd", "vcvtph2ps"],
@@ -35,7 +36,8 @@ INSTRUCTIONS = {
     "generic": {},
 }
 FORBIDDEN = {
-    "avx2": ["zmm"],
+    "avx2": ["zmm", "vpdpbusd"],
+    "avx-vnni": ["zmm", "vpmaddubsw"],
     "generic": ["zmm", "ymm", "vfmadd", "sdot"],
     "neon": ["sdot", "smmla"],
     "neon-dotprod": ["smmla", "usdot"],
@@ -53,6 +55,7 @@ CROSS = {
     "M2": "neon-i8mm,arm64-apple-macosx,apple-m2",
     "PC of 2009": f"generic,{_PC},x86-64-v2",
     "PC of 2013": f"avx2,{_PC},x86-64-v3",
+    "laptop of 2021": f"avx-vnni,{_PC},alderlake",
     "PC of 2021": f"avx512-vnni,{_PC},x86-64-v4,+avx512vnni",
 }
 NAMES = ["matmul.q4_0", "attention.attend_f16", "pointwise.glu_silu", "team.run", "team.work", "pack.q6_k"]
