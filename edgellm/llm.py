@@ -31,7 +31,7 @@ class LLM:
 
     `model` is a catalogue name (`smollm2:135m`), a path to a .gguf, or `hf.co/USER/REPO[:QUANT]`; one that is
     not there is pulled. `backend` is "auto", "cpu" or "reference"; `threads` None takes the physical cores.
-    `context_length` None is the model's, 8192 at most. `kv_type` ("f16", "f32") may be a pair of equal ones.
+    `context_length` None is the model's, 8192 at most. `kv_type` is "f16", "f32", "q8_0", or a pair (K, V).
     `max_sequences` run at once. `memory_limit` in bytes holds for weights, cache and scratch together; None
     leaves the cache a quarter of the memory that is available. With `low_memory` the weights stay in the
     mapped file: the same tokens, several times slower. `progress(what, done, total)` is told how loading

@@ -138,7 +138,7 @@ def load(
     told what is being done, how many steps of it are done, and how many there are (0: unknown).
     Raises ModelNotFoundError, DownloadError, FormatError, UnsupportedError, MemoryLimitError or UsageError.
     """
-    kv = _one_kv_type(kv_type)
+    kv = _kv_pair(kv_type)
     _check_counts(
         threads=threads,
         context_length=context_length,
@@ -167,7 +167,7 @@ def load(
         engine = Engine(
             loaded,
             tokenizer if isinstance(tokenizer, Tokenizer) else None,
-            EngineConfig(max_sequences, max_queue, plan.context_length, salt=kv.encode()),
+            EngineConfig(max_sequences, max_queue, plan.context_length, salt=":".join(kv).encode()),
         )
     except BaseException:
         file.close()
@@ -180,15 +180,16 @@ def _with_words(message: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**message, "content": ""} if silent else message
 
 
-def _one_kv_type(kv_type: Any) -> str:
+def _kv_pair(kv_type: Any) -> tuple[str, str]:
+    """The types of keys and of values, from a name or a pair of names."""
     pair = tuple(kv_type) if isinstance(kv_type, tuple | list) else (kv_type, kv_type)
-    if not all(isinstance(name, str) for name in pair):
-        raise UsageError(f"kv_type is {kv_type!r}: it must be one of {', '.join(KV_TYPES)}", "kv_type")
-    if len(pair) != 2 or pair[0] != pair[1]:
-        raise UsageError(f"kv_type is {kv_type!r}: keys and values must be of one type for now", "kv_type")
-    if pair[0] not in KV_TYPES:
-        raise UsageError(f"kv_type {pair[0]!r} is not one of {', '.join(KV_TYPES)}", "kv_type")
-    return str(pair[0])
+    if len(pair) != 2 or not all(isinstance(name, str) for name in pair):
+        known = ", ".join(KV_TYPES)
+        raise UsageError(f"kv_type is {kv_type!r}: it must be one of {known}, or a pair of them", "kv_type")
+    for name in pair:
+        if name not in KV_TYPES:
+            raise UsageError(f"kv_type {name!r} is not one of {', '.join(KV_TYPES)}", "kv_type")
+    return pair[0], pair[1]
 
 
 def _check_counts(**counts: int | None) -> None:
@@ -217,7 +218,7 @@ def configure(
     available: int | None,
     threads: int | None = None,
     context_length: int | None = None,
-    kv_type: str = "f16",
+    kv_type: str | tuple[str, str] = "f16",
     max_sequences: int = 8,
     memory_limit: int | None = None,
     low_memory: bool = False,
@@ -245,7 +246,7 @@ def configure(
     weights = 0 if low_memory else sum(file.tensors[name].nbytes for name in graph.weights())
     plan = plan_cache(
         page_size=PAGE_SIZE,
-        page_bytes=page_bytes(graph, kv_type),
+        page_bytes=page_bytes(graph, config.kv_types),
         other_bytes=weights + scratch_estimate(graph, config) + max_sequences * slot_bytes(graph),
         model_context=graph.context_length,
         context_length=context_length,

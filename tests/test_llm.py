@@ -267,7 +267,7 @@ def test_a_model_without_a_tokenizer_takes_token_ids(tmp_path):
     [
         ({"backend": "abacus"}, "backend 'abacus' is not one of"),
         ({"kv_type": "q9"}, "kv_type 'q9' is not one of"),
-        ({"kv_type": ("f16", "f32")}, "must be of one type"),
+        ({"kv_type": ("f16", "f32", "f32")}, "or a pair of them"),
         ({"context_length": 0}, "context_length is 0"),
         ({"context_length": 257}, "context_length is 257, but the model was made for 256"),
         ({"max_sequences": 0}, "max_sequences is 0"),

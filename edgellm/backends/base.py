@@ -17,7 +17,7 @@ from edgellm.graph import Graph
 
 PAGE_SIZE = 32  # tokens a page holds, on every backend: attention's arithmetic is cut there
 
-KV_TYPES = ("f32", "f16")
+KV_TYPES = ("f32", "f16", "q8_0")
 
 LoadProgress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
 
@@ -37,7 +37,7 @@ class WeightFile(Protocol):
 class BackendConfig:
     """Sizes that are fixed when a model is loaded."""
 
-    kv_type: str = "f16"
+    kv_type: str | tuple[str, str] = "f16"  # of the KV cache; a pair: of keys, of values
     num_pages: int = 64  # pages in the KV ring; each holds PAGE_SIZE tokens of every layer
     num_slots: int = 1  # states of sequences, for models that have any
     max_tokens: int = 256  # T of the largest step
@@ -47,8 +47,14 @@ class BackendConfig:
     low_memory: bool = False  # weights stay in the mapped file and are packed anew in each step
 
     def __post_init__(self) -> None:
-        if self.kv_type not in KV_TYPES:
-            raise UsageError(f"kv_type {self.kv_type!r} is not one of {', '.join(KV_TYPES)}", "kv_type")
+        for kind in self.kv_types:
+            if kind not in KV_TYPES:
+                raise UsageError(f"kv_type {kind!r} is not one of {', '.join(KV_TYPES)}", "kv_type")
+
+    @property
+    def kv_types(self) -> tuple[str, str]:
+        """The types of keys and of values."""
+        return (self.kv_type, self.kv_type) if isinstance(self.kv_type, str) else self.kv_type
 
 
 @dataclass(frozen=True)
@@ -112,10 +118,17 @@ class Backend(ABC):
         """Give everything back."""
 
 
-def page_bytes(graph: Graph, kv_type: str) -> int:
+def page_bytes(graph: Graph, kv_types: tuple[str, str]) -> int:
     """Bytes of one page over all layers."""
-    item = {"f32": 4, "f16": 2}[kv_type]
-    return PAGE_SIZE * item * sum(c.num_kv_heads * (c.key_dim + c.value_dim) for c in graph.caches)
+    k, v = kv_types
+    return sum(c.num_kv_heads * (kv_bytes(k, c.key_dim) + kv_bytes(v, c.value_dim)) for c in graph.caches)
+
+
+def kv_bytes(kind: str, dim: int) -> int:
+    """Bytes of a page's keys (or values) of one head; q8_0 has an f16 scale for 32 dimensions."""
+    if kind == "q8_0":
+        return PAGE_SIZE * (dim + 2 * -(-dim // 32))
+    return PAGE_SIZE * dim * {"f32": 4, "f16": 2}[kind]
 
 
 def slot_bytes(graph: Graph) -> int:

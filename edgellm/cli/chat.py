@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from edgellm.cli.options import DEFAULT, Ctx, Model, System, Threads, sampling_options
+from edgellm.cli.options import DEFAULT, Ctx, KVType, LowMemory, Model, System, Threads, sampling_options
 from edgellm.errors import UsageError
 
 
@@ -16,6 +16,8 @@ def chat(
     system: System = None,
     threads: Threads = None,
     ctx: Ctx = None,
+    low_memory: LowMemory = False,
+    kv_type: KVType = "f16",
     *,
     sampling: dict[str, Any],
 ) -> None:
@@ -25,7 +27,7 @@ def chat(
     from edgellm.sampling import SamplingParams
 
     SamplingParams(**sampling)  # what is wrong with them is said before anything is loaded
-    with open_model(model, threads, ctx, max_sequences=1) as (loaded, _):
+    with open_model(model, threads, ctx, 1, low_memory, kv_type) as (loaded, _):
         params = SamplingParams(**{**loaded.defaults, **sampling})
         conversation = Conversation(loaded, params, system)
         if sys.stdin.isatty():

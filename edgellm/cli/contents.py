@@ -117,7 +117,7 @@ def _most_context(graph: Graph, config: BackendConfig, memory: Memory) -> int:
     """Tokens whose pages fit beside the rest, at most the model's context."""
     if memory.available is None:
         return graph.context_length
-    page = page_bytes(graph, config.kv_type)
+    page = page_bytes(graph, config.kv_types)
     rest = memory.total - config.num_pages * page
     pages = max(memory.available - rest, 0) // max(page, 1)
     return min(pages * PAGE_SIZE, graph.context_length) if memory.available >= rest else 0

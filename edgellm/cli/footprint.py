@@ -42,7 +42,7 @@ def estimate(graph: Graph, file: GGUFFile, config: BackendConfig) -> dict[str, i
 
 def cache_bytes(graph: Graph, config: BackendConfig) -> int:
     """Bytes of all pages and state slots."""
-    return config.num_pages * page_bytes(graph, config.kv_type) + config.num_slots * slot_bytes(graph)
+    return config.num_pages * page_bytes(graph, config.kv_types) + config.num_slots * slot_bytes(graph)
 
 
 def parameters(file: GGUFFile) -> int:

@@ -22,14 +22,19 @@ def load_model(
     queue: int,
     show: ProgressShow,
     low_memory: bool = False,
+    kv_type: str = "f16",
 ) -> ServedModel:
-    """Find, pull and load a model. Raises what `edgellm.loading.load` raises."""
+    """Find, pull and load a model; `kv_type` is a name, or two and a comma between. Raises what
+    `edgellm.loading.load` raises.
+    """
+    pair = tuple(kv_type.split(",")) if "," in kv_type else kv_type
     loaded = load(
         name,
         threads=threads,
         context_length=ctx,
         max_sequences=max_sequences,
         max_queue=queue,
+        kv_type=pair,  # type: ignore[arg-type]  # load says what is wrong with a tuple of another length
         low_memory=low_memory,
         progress=show,
     )
@@ -44,12 +49,17 @@ def served(loaded: LoadedModel) -> ServedModel:
 
 @contextmanager
 def open_model(
-    name: str, threads: int | None, ctx: int | None, max_sequences: int, low_memory: bool = False
+    name: str,
+    threads: int | None,
+    ctx: int | None,
+    max_sequences: int,
+    low_memory: bool = False,
+    kv_type: str = "f16",
 ) -> Iterator[tuple[ServedModel, float]]:
     """A model and the seconds it took to load; closed afterwards."""
     began = time.perf_counter()
     with ProgressShow() as show:
-        model = load_model(name, threads, ctx, max_sequences, _QUEUE, show, low_memory)
+        model = load_model(name, threads, ctx, max_sequences, _QUEUE, show, low_memory, kv_type)
     try:
         yield model, time.perf_counter() - began
     finally:

@@ -16,6 +16,9 @@ Threads = Annotated[int | None, typer.Option(min=1, help="Threads that compute."
 Ctx = Annotated[
     int | None, typer.Option(min=1, help="Tokens of context.", show_default="the model's, within memory")
 ]
+KVType = Annotated[
+    str, typer.Option(help="Type of the KV cache: f16, f32 or q8_0; a pair K,V is for keys and values.")
+]
 LowMemory = Annotated[
     bool, typer.Option("--low-memory", help="Leave the weights in the file: slow, the same answers.")
 ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgellm.cli.options import DEFAULT, Ctx, Json, LowMemory, System, Threads, sampling_options
+from edgellm.cli.options import DEFAULT, Ctx, Json, KVType, LowMemory, System, Threads, sampling_options
 from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def run(
     threads: Threads = None,
     ctx: Ctx = None,
     low_memory: LowMemory = False,
+    kv_type: KVType = "f16",
     stats: Annotated[bool, typer.Option("--stats", help="Show counts and speeds, on stderr.")] = False,
     as_json: Json = False,
     *,
@@ -49,7 +50,7 @@ def run(
     name, prompt = split_arguments(first, second)
     text = prompt if prompt is not None else read_prompt()
     answer = Answer()
-    with open_model(name, threads, ctx, 1, low_memory) as (model, load_s):
+    with open_model(name, threads, ctx, 1, low_memory, kv_type) as (model, load_s):
         tokens = _prompt_tokens(model, text, system, raw)
         params = SamplingParams(**{**({} if raw else model.defaults), **sampling})
         ask(model, tokens, params, answer, (lambda text: None) if as_json else write)

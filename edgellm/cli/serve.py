@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgellm.cli.options import DEFAULT, Ctx, LowMemory, Model, Threads
+from edgellm.cli.options import DEFAULT, Ctx, KVType, LowMemory, Model, Threads
 from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def serve(
     threads: Threads = None,
     ctx: Ctx = None,
     low_memory: LowMemory = False,
+    kv_type: KVType = "f16",
     max_sequences: Annotated[int, typer.Option(min=1, help="Answers that are written at once.")] = 8,
     queue: Annotated[int, typer.Option(min=0, help="Requests that may wait beside those.")] = 64,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse fields that nobody knows.")] = False,
@@ -45,7 +46,7 @@ def serve(
 
     def load() -> ServedModel:
         with ProgressShow() as show:
-            return load_model(model, threads, ctx, max_sequences, queue, show, low_memory)
+            return load_model(model, threads, ctx, max_sequences, queue, show, low_memory, kv_type)
 
     config = ServerConfig(host, port, api_key, strict)
     code = run_server(

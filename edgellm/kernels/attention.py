@@ -5,6 +5,9 @@ A page holds 32 tokens of one layer. For each kv head in turn: keys transposed, 
       K [head_dim][32 tokens] f16   one vector is 16 tokens of one dimension: scores need no horizontal sums
       V [32 tokens][head_dim] f16   one vector is 16 dimensions of one token
 
+Keys and values may each be f32, f16 or q8_0; the last has bytes so arranged, then f16 scales [blocks of 32
+dimensions][32 tokens], for keys and for values alike.
+
 Positions are cut at multiples of 256 into spans. A span is done in three passes: all its scores, the softmax
 of each row of them, the weighted values. Then it joins what came before it by the rule of the online softmax:
 with m the larger maximum, both sides are scaled by e^(their maximum - m) and added. The cuts are at absolute
@@ -19,10 +22,11 @@ the same rule, to the same bits.
 
 from __future__ import annotations
 
-from edgellm.kernels.jit import ATTENTION_TILES, device, float32, int32, int64, kernel
+from edgellm.kernels.jit import ATTENTION_TILES, add_kernel, device, float32, int32, int64, kernel
 from edgellm.kernels.layout import (
     AT_HEAD_DIM,
     AT_HEADS,
+    AT_KEY_BYTES,
     AT_KV_HEADS,
     AT_OUT,
     AT_OUT_STRIDE,
@@ -33,6 +37,7 @@ from edgellm.kernels.layout import (
     AT_SCALE,
     AT_SCRATCH,
     AT_SCRATCH_STRIDE,
+    AT_VALUE_BYTES,
     AT_WINDOW,
     H_ITEM_TABLE,
     H_MERGE_TABLE,
@@ -43,6 +48,8 @@ from edgellm.kernels.layout import (
     IT_SPAN,
     IT_TABLE,
     IT_WORDS,
+    KV_BLOCK,
+    KV_TYPES,
     LANES,
     ME_ROW,
     ME_SLOT,
@@ -61,6 +68,7 @@ from edgellm.simd.ops import (
     lane_numbers,
     load_f16,
     load_f32,
+    load_i8,
     max_f32,
     maximum,
     put_f32,
@@ -70,11 +78,13 @@ from edgellm.simd.ops import (
     splat_i32,
     store_f32,
     sum_f32,
+    to_f32,
     where_at_most,
 )
 from edgellm.simd.tiles import (
     fetch_ahead,
     fma_splat,
+    fma_vector,
     load_rows,
     scaled_sum,
     size,
@@ -95,27 +105,49 @@ _PEAK, _TOTAL, _OLD_PEAK, _OLD_TOTAL, _NEW_FACTOR, _OLD_FACTOR = (64 * i for i i
 _STATE_BYTES = 6 * 64
 
 
-@device
-def _scores(c, page, after, load, width, head_dim, q, scores):
-    """A page's keys times the pairs' queries: 32 scores of each pair. The page's values and the keys of the
-    page `after` it are fetched meanwhile.
+def _plain_scores(load, width):
+    """scores(c, page, values, after, head_dim, q, out): a page's keys times the pairs' queries, 32 scores of
+    each pair. The page's `values` and the keys of the page `after` it are fetched meanwhile.
     """
-    nt, row = size(c), PAGE * width
-    if _WIDE and nt <= _SMALL:
-        low, high = zeros_like(c), zeros_like(c)
-        for d in range(head_dim):
-            fetch_ahead(c, page + (head_dim + d) * row, 1, 2)
-            fetch_ahead(c, after + d * row, 1, 2)
-            low = fma_splat(low, load(page + d * row), q + 4 * nt * d, 4)
-            high = fma_splat(high, load(page + d * row + LANES * width), q + 4 * nt * d, 4)
-        store_rows(low, scores, 4 * SPAN)
-        store_rows(high, scores + 4 * LANES, 4 * SPAN)
-    else:
-        for half in range(2):
-            acc = zeros_like(c)
+
+    @device
+    def scores(c, page, values, after, head_dim, q, out):
+        nt, row = size(c), PAGE * width
+        if _WIDE and nt <= _SMALL:
+            low, high = zeros_like(c), zeros_like(c)
             for d in range(head_dim):
-                acc = fma_splat(acc, load(page + d * row + half * LANES * width), q + 4 * nt * d, 4)
-            store_rows(acc, scores + 4 * LANES * half, 4 * SPAN)
+                fetch_ahead(c, values + d * row, 1, 2)
+                fetch_ahead(c, after + d * row, 1, 2)
+                low = fma_splat(low, load(page + d * row), q + 4 * nt * d, 4)
+                high = fma_splat(high, load(page + d * row + LANES * width), q + 4 * nt * d, 4)
+            store_rows(low, out, 4 * SPAN)
+            store_rows(high, out + 4 * LANES, 4 * SPAN)
+        else:
+            for half in range(2):
+                acc = zeros_like(c)
+                for d in range(head_dim):
+                    acc = fma_splat(acc, load(page + d * row + half * LANES * width), q + 4 * nt * d, 4)
+                store_rows(acc, out + 4 * LANES * half, 4 * SPAN)
+
+    return scores
+
+
+@device
+def _scores_q8_0(c, page, values, after, head_dim, q, out):
+    """The same for bytes with a scale for each key and 32 dimensions."""
+    nt = size(c)
+    for half in range(2):
+        acc = zeros_like(c)
+        for block in range(0, head_dim, KV_BLOCK):
+            part = zeros_like(c)
+            for d in range(block, min(block + KV_BLOCK, head_dim)):
+                fetch_ahead(c, values + d * PAGE, 1, 2)
+                fetch_ahead(c, after + d * PAGE, 1, 2)
+                key = to_f32(load_i8(page + d * PAGE + half * LANES))
+                part = fma_splat(part, key, q + 4 * nt * d, 4)
+            scale = load_f16(page + head_dim * PAGE + 2 * (block // KV_BLOCK * PAGE + half * LANES))
+            acc = fma_vector(acc, part, scale)
+        store_rows(acc, out + 4 * LANES * half, 4 * SPAN)
 
 
 @device
@@ -167,15 +199,45 @@ def _page_address(pages, number, table, page_bytes):
 
 
 @device
-def _values(c, pages, first, last, table, page_bytes, load, width, head_dim, scores, values, state):
-    """Values of pages `first` to `last`, weighted, join those of before."""
-    row, keys = head_dim * width, PAGE * head_dim * width
+def _weights_plain(nt, pages, first, last, table, page_bytes, head_dim, dim, scores):
+    """Where the weights stand that dimension `dim` of the values takes, [NT][SPAN]."""
+    return scores
+
+
+@device
+def _weights_q8_0(nt, pages, first, last, table, page_bytes, head_dim, dim, scores):
+    """The weights times the scales of the values' dimensions, once for all that share one."""
+    scaled = scores + 4 * SPAN * nt
+    if dim % KV_BLOCK == 0:
+        for number in range(first, last):
+            scales = _page_address(pages, number, table, page_bytes)
+            scales += head_dim * PAGE + 2 * (dim // KV_BLOCK * PAGE)
+            low, high = load_f16(scales), load_f16(scales + 2 * LANES)
+            for r in range(nt):
+                at = 4 * (SPAN * r + PAGE * (number - first))
+                store_f32(scaled + at, load_f32(scores + at) * low)
+                store_f32(scaled + at + 4 * LANES, load_f32(scores + at + 4 * LANES) * high)
+    return scaled
+
+
+@device
+def _load_bytes(address):
+    return to_f32(load_i8(address))
+
+
+@device
+def _values(
+    c, pages, first, last, table, page_bytes, load, width, weights_of, head_dim, scores, values, state
+):
+    """Values of pages `first` to `last`, weighted, join those of before. `pages` is where page 0's stand."""
+    row = head_dim * width
     whole = head_dim // (2 * LANES) * (2 * LANES) if _WIDE and size(c) <= _SMALL else 0
     for i in range(0, whole, 2 * LANES):
         low, high = zeros_like(c), zeros_like(c)
+        base = weights_of(size(c), pages, first, last, table, page_bytes, head_dim, i, scores)
         for number in range(first, last):
-            v = _page_address(pages, number, table, page_bytes) + keys + i * width
-            weights = scores + 4 * PAGE * (number - first)
+            v = _page_address(pages, number, table, page_bytes) + i * width
+            weights = base + 4 * PAGE * (number - first)
             for key in range(PAGE):
                 low = fma_splat(low, load(v), weights + 4 * key, 4 * SPAN)
                 high = fma_splat(high, load(v + LANES * width), weights + 4 * key, 4 * SPAN)
@@ -184,9 +246,10 @@ def _values(c, pages, first, last, table, page_bytes, load, width, head_dim, sco
         _keep(high, values + 4 * (i + LANES), head_dim, state)
     for i in range(whole, head_dim, LANES):
         acc = zeros_like(c)
+        base = weights_of(size(c), pages, first, last, table, page_bytes, head_dim, i, scores)
         for number in range(first, last):
-            v = _page_address(pages, number, table, page_bytes) + keys + i * width
-            weights = scores + 4 * PAGE * (number - first)
+            v = _page_address(pages, number, table, page_bytes) + i * width
+            weights = base + 4 * PAGE * (number - first)
             for key in range(PAGE):
                 acc = fma_splat(acc, load(v), weights + 4 * key, 4 * SPAN)
                 v += row
@@ -228,7 +291,7 @@ def _clear(values, count, state, tiles):
 
 
 @device
-def _attend(c, args, header, chunk, worker, load, width):
+def _attend(c, args, header, chunk, worker, scores_of, load, width, weights_of):
     """The whole chunk, with the tile size of `c`."""
     heads, kv_heads = get_i64(args + 8 * AT_HEADS), get_i64(args + 8 * AT_KV_HEADS)
     head_dim, window = get_i64(args + 8 * AT_HEAD_DIM), get_i64(args + 8 * AT_WINDOW)
@@ -249,8 +312,9 @@ def _attend(c, args, header, chunk, worker, load, width):
     _load_queries(args, q, positions, nt, tiles, first_row, count, position, kv_head, group)
     _clear(values, pairs * head_dim, states, tiles)
 
-    page_bytes = 2 * PAGE * head_dim * width * kv_heads
-    pages = get_i64(args + 8 * AT_POOL) + kv_head * 2 * PAGE * head_dim * width
+    key_bytes, value_bytes = get_i64(args + 8 * AT_KEY_BYTES), get_i64(args + 8 * AT_VALUE_BYTES)
+    page_bytes = kv_heads * (key_bytes + value_bytes)
+    pages = get_i64(args + 8 * AT_POOL) + kv_head * (key_bytes + value_bytes)
     first = max(0, position - window + 1) // PAGE if window > 0 else 0
     end = (position + count - 1) // PAGE + 1
     if span >= 0:
@@ -268,9 +332,9 @@ def _attend(c, args, header, chunk, worker, load, width):
                 if number + 1 < end:
                     after = _page_address(pages, number + 1, table, page_bytes)
                 else:  # the next chunk's first, most likely
-                    after = _page_address(pages, start, table, page_bytes) + page_bytes // kv_heads
+                    after = _page_address(pages, start, table, page_bytes) + key_bytes + value_bytes
                 row = scores + 4 * PAGE * (number - first)
-                _scores(c, page, after, load, width, head_dim, q + 4 * at * head_dim, row)
+                scores_of(c, page, page + key_bytes, after, head_dim, q + 4 * at * head_dim, row)
             for r in range(nt):
                 newest = get_i64(positions + 8 * (at + r)) - first * PAGE
                 _softmax(
@@ -279,8 +343,8 @@ def _attend(c, args, header, chunk, worker, load, width):
                 )  # fmt: skip
             _join(state)
             _values(
-                c, pages, first, last, table, page_bytes, load, width, head_dim, scores,
-                values + 4 * at * head_dim, state,
+                c, pages + key_bytes, first, last, table, page_bytes, load, width, weights_of, head_dim,
+                scores, values + 4 * at * head_dim, state,
             )  # fmt: skip
         first = cut
     for j in range(count * group):
@@ -317,25 +381,28 @@ def _normalize(out, values, total, head_dim):
         store_f32(out + 4 * i, load_f32(values + 4 * i) * inverse)
 
 
-@device
-def _choose_tile(args, header, chunk, worker, load, width):
-    item = get_i64(header + 8 * H_ITEM_TABLE) + 8 * IT_WORDS * (chunk // get_i64(args + 8 * AT_KV_HEADS))
-    pairs = get_i64(item + 8 * IT_ROWS)
-    pairs *= get_i64(args + 8 * AT_HEADS) // get_i64(args + 8 * AT_KV_HEADS)
-    if _LARGE > _SMALL and pairs > 2 * _SMALL:
-        _attend(zeros(_LARGE), args, header, chunk, worker, load, width)
-    else:
-        _attend(zeros(_SMALL), args, header, chunk, worker, load, width)
+def _kernel(scores_of, load, width, weights_of):
+    def attend(args, header, chunk, worker):
+        kv_heads = get_i64(args + 8 * AT_KV_HEADS)
+        item = get_i64(header + 8 * H_ITEM_TABLE) + 8 * IT_WORDS * (chunk // kv_heads)
+        pairs = get_i64(item + 8 * IT_ROWS) * (get_i64(args + 8 * AT_HEADS) // kv_heads)
+        if _LARGE > _SMALL and pairs > 2 * _SMALL:
+            _attend(zeros(_LARGE), args, header, chunk, worker, scores_of, load, width, weights_of)
+        else:
+            _attend(zeros(_SMALL), args, header, chunk, worker, scores_of, load, width, weights_of)
+
+    return attend
 
 
-@kernel
-def attend_f16(args, header, chunk, worker):
-    _choose_tile(args, header, chunk, worker, load_f16, 2)
-
-
-@kernel
-def attend_f32(args, header, chunk, worker):
-    _choose_tile(args, header, chunk, worker, load_f32, 4)
+_KEYS = {"f32": _plain_scores(load_f32, 4), "f16": _plain_scores(load_f16, 2), "q8_0": _scores_q8_0}
+_VALUES = {
+    "f32": (load_f32, 4, _weights_plain),
+    "f16": (load_f16, 2, _weights_plain),
+    "q8_0": (_load_bytes, 1, _weights_q8_0),
+}
+for _k in KV_TYPES:
+    for _v in KV_TYPES:
+        add_kernel(f"attention.attend_{_k}_{_v}", _kernel(_KEYS[_k], *_VALUES[_v]))
 
 
 @kernel

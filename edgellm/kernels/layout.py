@@ -7,6 +7,8 @@ BLOCK = 32  # columns of an activation block: two groups of 16
 PART = 1024  # columns: longer rows are cut, so that what a tile reads of its activations stays in L1
 GROUP = 4  # panels that take a part in turn
 PAGE = 32  # tokens of a KV page
+KV_TYPES = ("f32", "f16", "q8_0")
+KV_BLOCK = 32  # dimensions of a q8_0 scale
 SPAN = 256  # positions after which attention's partial sums are merged
 
 # -- the step header: int64 words ------------------------------------------------------------------
@@ -80,7 +82,7 @@ PANEL_Q5_1 = 64 + 64 + 256  # scales, minimums, fifth bits, nibbles
 PANEL_Q8_0 = 32 + 512  # scales, bytes
 PANEL_Q4_K = 64 + 256 + 8 * 256  # f16 d and dmin, 8 x 16 u8 scales, 8 x 16 u8 minimums, 8 x nibbles
 PANEL_Q5_K = 64 + 256 + 8 * (64 + 256)  # the same, with fifth bits before the nibbles
-PANEL_Q6_K = 256 + 32 + 8 * (256 + 128)  # 16 x 16 i8 scales, f16 scales, 8 x (low nibbles, two top bits)
+PANEL_Q6_K = 256 + 32 + 8 * (256 + 128)  # 16 x 16 i8 scales, f16 scales, 8 x 2 x (two top bits, low nibbles)
 
 
 def mapped_scratch(block_columns: int, block_bytes: int) -> int:
@@ -163,8 +165,10 @@ PW_CHUNK = 8  # rows a chunk; the largest token tile
     RS_NEOX,  # number: 1 pairs i with i + dims/2, 0 pairs neighbours
     RS_TABLE,  # f32 [positions, 2, dims/2]
     RS_POOL,  # pages of this layer, [page][kv head][K, V]
-) = range(13)
-RS_WORDS = 13
+    RS_KEY_BYTES,  # numbers: bytes of a head's in a page
+    RS_VALUE_BYTES,
+) = range(15)
+RS_WORDS = 15
 
 # attention.attend, attention.merge
 (
@@ -181,8 +185,10 @@ RS_WORDS = 13
     AT_SCRATCH,  # room for every worker
     AT_SCRATCH_STRIDE,  # bytes of one worker's
     AT_PARTS,  # results of spans, by slots
-) = range(13)
-AT_WORDS = 13
+    AT_KEY_BYTES,  # numbers: bytes of a head's in a page
+    AT_VALUE_BYTES,
+) = range(15)
+AT_WORDS = 15
 MAX_PAIRS = 48  # (row, query head) pairs of a chunk, unless one row has more heads
 MAX_ATTENTION_TILE = 16
 
@@ -190,7 +196,7 @@ MAX_ATTENTION_TILE = 16
 def attention_scratch(pairs: int, head_dim: int) -> int:
     """Bytes that one worker of attention.attend needs for `pairs` pairs, whatever the tile."""
     whole = pairs + MAX_ATTENTION_TILE
-    return whole * (8 * head_dim + 8 + 6 * 64) + MAX_ATTENTION_TILE * SPAN * 4
+    return whole * (8 * head_dim + 8 + 6 * 64) + 2 * MAX_ATTENTION_TILE * SPAN * 4
 
 
 def attention_part(heads: int, head_dim: int) -> int:

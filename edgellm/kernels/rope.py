@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from edgellm.kernels.jit import device, int64, kernel
+from edgellm.kernels.jit import add_kernel, device, float32, int64
 from edgellm.kernels.layout import (
     H_POSITIONS,
     H_ROW_PAGES,
     H_TOKENS,
+    KV_BLOCK,
+    KV_TYPES,
     LANES,
     PAGE,
     PW_CHUNK,
@@ -15,6 +17,7 @@ from edgellm.kernels.layout import (
     RS_HEADS,
     RS_K,
     RS_K_STRIDE,
+    RS_KEY_BYTES,
     RS_KV_HEADS,
     RS_NEOX,
     RS_POOL,
@@ -23,17 +26,25 @@ from edgellm.kernels.layout import (
     RS_TABLE,
     RS_V,
     RS_V_STRIDE,
+    RS_VALUE_BYTES,
 )
+from edgellm.kernels.math import round_to_i32
 from edgellm.simd.ops import (
+    absolute,
     get_f32,
     get_i32,
     get_i64,
     load_f32,
+    max_f32,
+    put_f16,
     put_f32,
     scatter_f16,
     scatter_f32,
+    scatter_i8,
+    splat,
     store_f16,
     store_f32,
+    store_i8,
 )
 
 
@@ -58,11 +69,68 @@ def _turn(x, heads, head_dim, dims, neox, cos, sin):
             put_f32(second, a * s + b * c)
 
 
+# -- how each type of cache takes a token's key or value of one head: 16 lanes at a time ---------------
+# put(page, token, x, head_dim): x is f32 [head_dim], page the keys' or the values' part of a page.
+
+
 @device
-def _store(args, header, chunk, store_keys, store_values, width):
+def _keys_f32(page, token, x, head_dim):
+    for d in range(0, head_dim, LANES):
+        scatter_f32(page + 4 * (d * PAGE + token), 4 * PAGE, load_f32(x + 4 * d))
+
+
+@device
+def _keys_f16(page, token, x, head_dim):
+    for d in range(0, head_dim, LANES):
+        scatter_f16(page + 2 * (d * PAGE + token), 2 * PAGE, load_f32(x + 4 * d))
+
+
+@device
+def _values_f32(page, token, x, head_dim):
+    for d in range(0, head_dim, LANES):
+        store_f32(page + 4 * (token * head_dim + d), load_f32(x + 4 * d))
+
+
+@device
+def _values_f16(page, token, x, head_dim):
+    for d in range(0, head_dim, LANES):
+        store_f16(page + 2 * (token * head_dim + d), load_f32(x + 4 * d))
+
+
+@device
+def _scale_q8(scales, token, x, block, head_dim):
+    """Store the scale of dimensions `block` to `block` + 32 at most; its inverse."""
+    peak = max_f32(absolute(load_f32(x + 4 * block)))
+    if block + LANES < head_dim:
+        peak = max(peak, max_f32(absolute(load_f32(x + 4 * (block + LANES)))))
+    put_f16(scales + 2 * (block // KV_BLOCK * PAGE + token), peak / float32(127.0))
+    return float32(127.0) / peak if peak > float32(1e-30) else float32(0.0)
+
+
+@device
+def _keys_q8_0(page, token, x, head_dim):
+    scales = page + head_dim * PAGE
+    for block in range(0, head_dim, KV_BLOCK):
+        inverse = splat(_scale_q8(scales, token, x, block, head_dim))
+        for d in range(block, min(block + KV_BLOCK, head_dim), LANES):
+            scatter_i8(page + d * PAGE + token, PAGE, round_to_i32(load_f32(x + 4 * d) * inverse))
+
+
+@device
+def _values_q8_0(page, token, x, head_dim):
+    scales = page + head_dim * PAGE
+    for block in range(0, head_dim, KV_BLOCK):
+        inverse = splat(_scale_q8(scales, token, x, block, head_dim))
+        for d in range(block, min(block + KV_BLOCK, head_dim), LANES):
+            store_i8(page + token * head_dim + d, round_to_i32(load_f32(x + 4 * d) * inverse))
+
+
+@device
+def _store(args, header, chunk, put_keys, put_values):
     tokens = get_i64(header + 8 * H_TOKENS)
     heads, kv_heads = get_i64(args + 8 * RS_HEADS), get_i64(args + 8 * RS_KV_HEADS)
     head_dim, dims = get_i64(args + 8 * RS_HEAD_DIM), get_i64(args + 8 * RS_DIMS)
+    key_bytes, value_bytes = get_i64(args + 8 * RS_KEY_BYTES), get_i64(args + 8 * RS_VALUE_BYTES)
     neox = get_i64(args + 8 * RS_NEOX) != 0
     for t in range(chunk * PW_CHUNK, min(tokens, (chunk + 1) * PW_CHUNK)):
         position = int64(get_i32(get_i64(header + 8 * H_POSITIONS) + 4 * t))
@@ -73,26 +141,22 @@ def _store(args, header, chunk, store_keys, store_values, width):
             cos = get_i64(args + 8 * RS_TABLE) + position * dims * 4
             _turn(q, heads, head_dim, dims, neox, cos, cos + dims * 2)
             _turn(k, kv_heads, head_dim, dims, neox, cos, cos + dims * 2)
-        page = int64(get_i32(get_i64(header + 8 * H_ROW_PAGES) + 4 * t))
-        head_bytes = 2 * PAGE * head_dim * width
-        base = get_i64(args + 8 * RS_POOL) + page * kv_heads * head_bytes
+        number = int64(get_i32(get_i64(header + 8 * H_ROW_PAGES) + 4 * t))
+        page = get_i64(args + 8 * RS_POOL) + number * kv_heads * (key_bytes + value_bytes)
         for h in range(kv_heads):
-            keys = base + h * head_bytes + position % PAGE * width
-            values = base + h * head_bytes + PAGE * head_dim * width + position % PAGE * head_dim * width
-            for i in range(head_dim // LANES):
-                store_keys(
-                    keys + i * LANES * PAGE * width,
-                    PAGE * width,
-                    load_f32(k + 4 * (h * head_dim + LANES * i)),
-                )
-                store_values(values + i * LANES * width, load_f32(v + 4 * (h * head_dim + LANES * i)))
+            put_keys(page, position % PAGE, k + 4 * h * head_dim, head_dim)
+            put_values(page + key_bytes, position % PAGE, v + 4 * h * head_dim, head_dim)
+            page += key_bytes + value_bytes
 
 
-@kernel
-def turn_and_store_f16(args, header, chunk, worker):
-    _store(args, header, chunk, scatter_f16, store_f16, 2)
+def _kernel(put_keys, put_values):
+    def turn_and_store(args, header, chunk, worker):
+        _store(args, header, chunk, put_keys, put_values)
+
+    return turn_and_store
 
 
-@kernel
-def turn_and_store_f32(args, header, chunk, worker):
-    _store(args, header, chunk, scatter_f32, store_f32, 4)
+for _k in KV_TYPES:
+    for _v in KV_TYPES:
+        _put = globals()[f"_keys_{_k}"], globals()[f"_values_{_v}"]
+        add_kernel(f"rope.turn_and_store_{_k}_{_v}", _kernel(*_put))

@@ -127,6 +127,11 @@ def _finite_half(b, value):
 
 store_f32 = _storer(F32)
 store_f16 = _storer(F32, lambda b, value: _finite_half(b, value))
+store_i8 = _storer(I32, lambda b, value: b.trunc(value, ir.VectorType(_I8, LANES)))  # the low bytes
+put_f16 = _storer(
+    types.float32,
+    lambda b, value: b.extract_element(_finite_half(b, broadcast(b, value, F32_IR)), ir.Constant(_I32, 0)),
+)
 put_i64 = _storer(types.int64)
 put_i32 = _storer(types.int32)
 put_f32 = _storer(types.float32)
@@ -180,6 +185,20 @@ def scatter_f16(typing, address, stride, value):
         return context.get_dummy_value()
 
     return types.none(types.int64, types.int64, F32), emit
+
+
+@intrinsic
+def scatter_i8(typing, address, stride, value):
+    """Lane i, as a signed byte, to address + i * stride."""
+
+    def emit(context, b, signature, args):
+        small = b.trunc(args[2], ir.VectorType(_I8, LANES))
+        for i in range(LANES):
+            lane = b.extract_element(small, ir.Constant(_I32, i))
+            store(b, lane, b.add(args[0], b.mul(args[1], ir.Constant(I64_IR, i))))
+        return context.get_dummy_value()
+
+    return types.none(types.int64, types.int64, I32), emit
 
 
 @intrinsic

@@ -211,6 +211,16 @@ def scaled_sum(typing, x, x_scales, y, y_scales):
 
 
 @intrinsic
+def fma_vector(typing, acc, x, vector):
+    """acc[n] + x[n] * vector."""
+
+    def emit(context, b, signature, args):
+        return _each(b, args[0], lambda n, v: ops.target.fma(b, b.extract_value(args[1], n), args[2], v))
+
+    return acc(acc, x, F32), emit
+
+
+@intrinsic
 def add_vector(typing, acc, vector):
     """acc[n] + vector."""
     return acc(acc, F32), lambda context, b, signature, args: _each(

@@ -213,3 +213,13 @@ def test_long_contexts_give_the_same_bits_to_one_thread_and_to_many(folder, thre
         for i, token in enumerate(tokens[560:])
     ]
     assert np.concatenate([prefix, *rows]).tobytes() == whole.tobytes()
+
+
+@pytest.mark.parametrize("kv_type", ["q8_0", ("q8_0", "f16"), ("f16", "q8_0"), ("f32", "q8_0")])
+def test_caches_of_every_type_agree_with_the_reference(folder, kv_type):
+    path = tiny_llama(folder / "plain.gguf")
+    config = replace(CONFIG, kv_type=kv_type)
+    got, want = feed(load(path, config=config), PROMPT), feed(load(path, ReferenceBackend, config), PROMPT)
+    assert np.mean((got - want) ** 2) < 1e-4 * np.mean(want**2)
+    assert load(path, config=config).memory()["kv_cache"] < load(path).memory()["kv_cache"] * 1.6
+    assert feed(load(path, config=config), PROMPT, cut=7).tobytes() == got.tobytes()

@@ -6,17 +6,39 @@ import numpy as np
 import pytest
 from harness import address, call, header
 
+from edgellm.backends.base import kv_bytes
 from edgellm.kernels import layout as L
 from tests.naive import naive_attention, naive_rope
 
 THETA = 10000.0
+KINDS = ["f16", "f32", "q8_0", ("q8_0", "f16"), ("f16", "q8_0")]
+
+
+def kept(x: np.ndarray, kind: str) -> np.ndarray:
+    """What a cache of this type gives back of x [tokens, head_dim], one number after the other."""
+    if kind != "q8_0":
+        return x.astype({"f16": np.float16, "f32": np.float32}[kind])
+    out = np.zeros_like(x)
+    for t, row in enumerate(x):
+        for first in range(0, len(row), 32):
+            part = row[first : first + 32]
+            peak = np.abs(part).max()
+            codes = [round(float(n) * 127 / float(peak)) for n in part]
+            out[t, first : first + 32] = np.array(codes) * float(np.float16(peak / 127))
+    return out
 
 
 class Layer:
     """One layer's pages and the two kernels over them."""
 
     def __init__(
-        self, heads: int, kv_heads: int, head_dim: int, kv_type: str, style: str = "norm", window: int = 0
+        self,
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+        kv_type: str | tuple[str, str],
+        style: str = "norm",
+        window: int = 0,
     ):
         self.heads, self.kv_heads, self.head_dim, self.style, self.window = (
             heads,
@@ -25,11 +47,12 @@ class Layer:
             style,
             window,
         )
-        self.kv_type = kv_type
-        dtype = {"f16": np.float16, "f32": np.float32}[kv_type]
+        k, v = (kv_type, kv_type) if isinstance(kv_type, str) else kv_type
+        self.kernel = f"{k}_{v}"
+        self.bytes = kv_bytes(k, head_dim), kv_bytes(v, head_dim)
         rng = np.random.default_rng(0)
         # Pages begin with what another sequence left there.
-        self.pool = rng.standard_normal((40, kv_heads, 2 * L.PAGE * head_dim)).astype(dtype)
+        self.pool = rng.integers(0, 60, (40, kv_heads, sum(self.bytes)), np.uint8)
         angles = np.arange(1024)[:, None] * THETA ** (-2 * np.arange(head_dim // 2) / head_dim)
         self.table = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
 
@@ -73,18 +96,20 @@ class Layer:
             L.RS_Q_STRIDE: q.strides[0], L.RS_K_STRIDE: k.strides[0], L.RS_V_STRIDE: v.strides[0],
             L.RS_DIMS: self.head_dim, L.RS_NEOX: int(self.style == "neox"),
             L.RS_TABLE: address(self.table), L.RS_POOL: address(self.pool),
+            L.RS_KEY_BYTES: self.bytes[0], L.RS_VALUE_BYTES: self.bytes[1],
         }  # fmt: skip
-        call(f"rope.turn_and_store_{self.kv_type}", args, words, -(-rows // L.PW_CHUNK))
+        call(f"rope.turn_and_store_{self.kernel}", args, words, -(-rows // L.PW_CHUNK))
         out = np.zeros_like(q)
         scratch = np.zeros(L.attention_scratch(max(L.MAX_PAIRS, self.heads), self.head_dim), np.uint8)
         args = {
             L.AT_Q: address(q), L.AT_Q_STRIDE: q.strides[0],
             L.AT_OUT: address(out), L.AT_OUT_STRIDE: out.strides[0],
             L.AT_HEADS: self.heads, L.AT_KV_HEADS: self.kv_heads, L.AT_HEAD_DIM: self.head_dim,
+            L.AT_KEY_BYTES: self.bytes[0], L.AT_VALUE_BYTES: self.bytes[1],
             L.AT_POOL: address(self.pool), L.AT_WINDOW: self.window, L.AT_SCRATCH: address(scratch),
             L.AT_PARTS: address(slots), L.AT_SCALE: int(np.float32(self.head_dim**-0.5).view(np.int32)),
         }  # fmt: skip
-        call(f"attention.attend_{self.kv_type}", args, words, len(items) * self.kv_heads)
+        call(f"attention.attend_{self.kernel}", args, words, len(items) * self.kv_heads)
         call("attention.merge", args, words, len(merges) * self.heads)
         return out
 
@@ -99,7 +124,7 @@ def draw(rows: int, heads: int, kv_heads: int, head_dim: int, seed: int):
 SHAPES = [(4, 4, 16), (9, 3, 64), (8, 1, 32), (6, 2, 128)]
 
 
-@pytest.mark.parametrize("kv_type", ["f16", "f32"])
+@pytest.mark.parametrize("kv_type", KINDS)
 @pytest.mark.parametrize("style", ["norm", "neox"])
 @pytest.mark.parametrize(("heads", "kv_heads", "head_dim"), SHAPES)
 def test_attention_is_softmax_over_turned_keys(heads, kv_heads, head_dim, style, kv_type):
@@ -107,19 +132,20 @@ def test_attention_is_softmax_over_turned_keys(heads, kv_heads, head_dim, style,
     layer = Layer(heads, kv_heads, head_dim, kv_type, style)
     q, k, v = draw(length, heads, kv_heads, head_dim, seed=1)
     out = layer.step(q, k, v, [(length, 0, np.array([7, 3, 11], np.int32))])
-    stored = np.float16 if kv_type == "f16" else np.float32
+    k_type, v_type = (kv_type, kv_type) if isinstance(kv_type, str) else kv_type
     for row in (0, 1, 31, 32, 69):
         for head in (0, heads - 1):
             kv = head * kv_heads // heads
             turned = np.array([naive_rope(k[t, kv], t, THETA, style) for t in range(row + 1)])
-            keys, values = turned.astype(stored), v[: row + 1, kv].astype(stored)
+            keys, values = kept(turned, k_type), kept(v[: row + 1, kv], v_type)
             want = naive_attention(naive_rope(q[row, head], row, THETA, style), keys, values, head_dim**-0.5)
-            # Keys are rounded after the turn, whose own f32 rounding may tip an f16 to its neighbour.
-            assert np.abs(out[row, head] - want).max() < (2e-3 if kv_type == "f16" else 2e-5)
+            # Keys are rounded after the turn, whose own rounding may tip an f16 or an int8 to its neighbour.
+            bound = 2e-5 if kv_type == "f32" else 2e-3 if kv_type == "f16" else 1e-2
+            assert np.abs(out[row, head] - want).max() < bound
 
 
 @pytest.mark.parametrize("window", [0, 1, 20, 100])
-@pytest.mark.parametrize("kv_type", ["f16", "f32"])
+@pytest.mark.parametrize("kv_type", KINDS)
 def test_any_cut_of_the_prompt_gives_the_same_bits(window, kv_type):
     length, shape = 300, (9, 3, 64)
     table = np.arange(5, 15, dtype=np.int32)

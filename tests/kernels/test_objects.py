@@ -21,13 +21,13 @@ LIBC = {
     "clock_gettime", "memcpy", "memset", "pthread_cond_broadcast", "pthread_cond_wait", "pthread_mutex_lock",
     "pthread_mutex_unlock",
 }  # fmt: skip
-_ARM = {"attention.attend_f16": ["fmla", "fcvtl"]}
+_ARM = {"attention.attend_f16_f16": ["fmla", "fcvtl"]}
 INSTRUCTIONS = {
-    "avx512-vnni": {"matmul.q4_0": ["vpdpbusd", "zmm"], "attention.attend_f16": ["vfmadd", "vcvtph2ps"]},
+    "avx512-vnni": {"matmul.q4_0": ["vpdpbusd", "zmm"], "attention.attend_f16_f16": ["vfmadd", "vcvtph2ps"]},
     "avx-vnni": {"matmul.q4_0": ["vpdpbusd", "ymm"], "matmul.q8_0": ["vpdpbusd"]},
     "avx2": {
         "matmul.q4_0": ["vpmaddubsw", "vpmaddwd", "ymm"],
-        "attention.attend_f16": ["vfmadd", "vcvtph2ps"],
+        "attention.attend_f16_f16": ["vfmadd", "vcvtph2ps"],
     },
     "neon-i8mm": _ARM | {"matmul.q4_0": ["sdot", "fmla", "fcvtl"], "matmul.q8_0": ["sdot"]},
     "neon-dotprod": _ARM | {"matmul.q4_0": ["sdot", "fmla", "fcvtl"], "matmul.q8_0": ["sdot"]},
@@ -58,7 +58,14 @@ CROSS = {
     "laptop of 2021": f"avx-vnni,{_PC},alderlake",
     "PC of 2021": f"avx512-vnni,{_PC},x86-64-v4,+avx512vnni",
 }
-NAMES = ["matmul.q4_0", "attention.attend_f16", "pointwise.glu_silu", "team.run", "team.work", "pack.q6_k"]
+NAMES = [
+    "matmul.q4_0",
+    "attention.attend_f16_f16",
+    "pointwise.glu_silu",
+    "team.run",
+    "team.work",
+    "pack.q6_k",
+]
 QUICK = ["matmul.q4_0", "matmul.q8_0", "team.work"]
 PROGRAM = """
 import json, sys

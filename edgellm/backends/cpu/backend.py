@@ -20,6 +20,7 @@ from edgellm.backends.base import (
     LoadProgress,
     SequenceRows,
     WeightFile,
+    kv_bytes,
     positions_of,
 )
 from edgellm.backends.cpu import team as teams
@@ -34,7 +35,6 @@ from edgellm.kernels import layout as L
 from edgellm.kernels.cache import load_kernels
 
 _ITEMS_PER_THREAD = 4  # chunks of attention that keep a team busy to the end
-_KV_DTYPES = {"f32": np.float32, "f16": np.float16}
 
 
 class CPUBackend(Backend):
@@ -181,12 +181,15 @@ class CPUBackend(Backend):
         self._team.cancel()
 
 
-def _pools(graph: Graph, config: BackendConfig) -> list[NDArray[np.generic]]:
-    """Each layer's pages, [pages, kv heads, K and V], in one block of memory, so that it gets huge pages."""
-    dtype = np.dtype(_KV_DTYPES[config.kv_type])
-    shapes = [(config.num_pages, c.num_kv_heads, 2 * PAGE_SIZE * c.key_dim) for c in graph.caches]
-    ends = np.cumsum([math.prod(shape) for shape in shapes])
-    line = 64 // dtype.itemsize
-    memory = np.zeros(int(ends[-1]) + line, dtype) if shapes else np.zeros(line, dtype)
-    memory = memory[-memory.ctypes.data % 64 // dtype.itemsize :]
-    return [memory[end - math.prod(s) : end].reshape(s) for end, s in zip(ends.tolist(), shapes, strict=True)]
+def _pools(graph: Graph, config: BackendConfig) -> list[NDArray[np.uint8]]:
+    """Each layer's pages, [pages, kv heads, bytes of K and V], in one block of memory: it gets huge pages."""
+    k, v = config.kv_types
+    shapes = [
+        (config.num_pages, c.num_kv_heads, kv_bytes(k, c.key_dim) + kv_bytes(v, c.value_dim))
+        for c in graph.caches
+    ]
+    ends = np.cumsum([0, *(math.prod(shape) for shape in shapes)]).tolist()
+    memory = np.zeros(ends[-1] + 64, np.uint8)
+    memory = memory[-memory.ctypes.data % 64 :]
+    places = zip(ends, ends[1:], shapes, strict=False)
+    return [memory[begin:end].reshape(shape) for begin, end, shape in places]

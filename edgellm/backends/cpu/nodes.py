@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable
 
+from edgellm.backends.base import kv_bytes
 from edgellm.backends.cpu.lower import Argument, Lowering, Place, float_bits
 from edgellm.backends.cpu.weights import Packed
 from edgellm.backends.profile import Work
@@ -218,12 +219,15 @@ def _attention(lw: Lowering, node: Node) -> None:
         head_dim,
         pool,
     )
+    k_type, v_type = lw.config.kv_types
+    key_bytes, value_bytes = kv_bytes(k_type, head_dim), kv_bytes(v_type, head_dim)
+    args[L.RS_KEY_BYTES], args[L.RS_VALUE_BYTES] = key_bytes, value_bytes
     if rope is not None:
         table = lw.rope_table(rope, node.weights[1])
         args[L.RS_DIMS], args[L.RS_NEOX] = rope.dims, int(rope.style == "neox")
         args[L.RS_TABLE] = int(table.rows.ctypes.data)
     work = Work("rope_store", row_bytes=4 * head_dim * (2 * heads + 3 * kv_heads))
-    lw.emit(f"rope.turn_and_store_{lw.config.kv_type}", args, L.H_TOKENS, L.PW_CHUNK, 1, work)
+    lw.emit(f"rope.turn_and_store_{k_type}_{v_type}", args, L.H_TOKENS, L.PW_CHUNK, 1, work)
 
     q = lw.read(node.inputs[0])
     out = lw.make(node.outputs[0])
@@ -252,9 +256,10 @@ def _attention(lw: Lowering, node: Node) -> None:
         args[L.AT_PARTS] = parts
         lw.arena.touch(parts, len(lw.program.ops) + 1)
         lw.arena.touch(out.ref, len(lw.program.ops) + 1)
-    item = {"f32": 4, "f16": 2}[lw.config.kv_type]
-    work = Work("attend", key_bytes=2 * item * head_dim * kv_heads, key_operations=4 * head_dim * heads)
-    lw.emit(f"attention.attend_{lw.config.kv_type}", args, L.H_ITEMS, 1, kv_heads, work)
+    args[L.AT_KEY_BYTES], args[L.AT_VALUE_BYTES] = key_bytes, value_bytes
+    each = (key_bytes + value_bytes) // L.PAGE * kv_heads
+    work = Work("attend", key_bytes=each, key_operations=4 * head_dim * heads)
+    lw.emit(f"attention.attend_{k_type}_{v_type}", args, L.H_ITEMS, 1, kv_heads, work)
     if lw.slots:
         lw.emit("attention.merge", args, L.H_MERGES, 1, heads, Work("merge"))
 

@@ -43,6 +43,19 @@ def _attention(step: Step, node: Node, q: F32, k: F32, v: F32 | None = None) -> 
     return out
 
 
+def _rounded(x: F32, kind: str) -> F32:
+    """What a cache of this type keeps of x [..., D]: for q8_0 int8 times an f16 scale for 32 dimensions."""
+    if kind != "q8_0":
+        return x
+    width = x.shape[-1]
+    blocks = np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, -width % 32)]).reshape(*x.shape[:-1], -1, 32)
+    peak = np.abs(blocks).max(-1, keepdims=True)
+    inverse = np.divide(127, peak, out=np.zeros_like(peak), where=peak > 1e-30)
+    scale = np.minimum(peak / np.float32(127), 65504).astype(np.float16)
+    kept: F32 = np.rint(blocks * inverse).astype(np.float32) * scale.astype(np.float32)
+    return kept.reshape(*x.shape[:-1], -1)[..., :width]
+
+
 def _through_cache(
     step: Step, cache: int, sequence: SequenceRows, where: Array, k: F32, v: F32 | None
 ) -> tuple[F32, F32 | None]:
@@ -51,10 +64,11 @@ def _through_cache(
     everything = np.arange(where[-1] + 1)
     pages = np.asarray(sequence.pages)[everything // PAGE_SIZE]
     now, all_of_it = (pages[where], where % PAGE_SIZE), (pages, everything % PAGE_SIZE)
-    keys[now] = k
+    k_type, v_type = step.backend.config.kv_types
+    keys[now] = _rounded(k, k_type)
     if v is None:
         return keys[all_of_it].astype(np.float32), None
-    values[now] = v
+    values[now] = _rounded(v, v_type)
     return keys[all_of_it].astype(np.float32), values[all_of_it].astype(np.float32)
 
 

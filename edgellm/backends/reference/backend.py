@@ -11,6 +11,8 @@ from edgellm.backends.rope import RopeTable
 from edgellm.errors import UnsupportedError
 from edgellm.graph import Graph, Weight, ops
 
+_KV_DTYPES = {"f32": np.float32, "f16": np.float16, "q8_0": np.float32}  # q8_0: its values, as rounded
+
 
 class ReferenceBackend(Backend):
     """Runs any graph, keeping f32 keys, values and states."""
@@ -21,9 +23,9 @@ class ReferenceBackend(Backend):
         super().__init__(graph, file, config)
         self._weights = {name: _dequantize(file, w) for name, w in graph.weights().items()}
         pages = (config.num_pages, PAGE_SIZE)
-        dtype = {"f32": np.float32, "f16": np.float16}[config.kv_type]
-        self.keys = [np.zeros((*pages, c.num_kv_heads, c.key_dim), dtype) for c in graph.caches]
-        self.values = [np.zeros((*pages, c.num_kv_heads, c.value_dim), dtype) for c in graph.caches]
+        k, v = (_KV_DTYPES[kind] for kind in config.kv_types)
+        self.keys = [np.zeros((*pages, c.num_kv_heads, c.key_dim), k) for c in graph.caches]
+        self.values = [np.zeros((*pages, c.num_kv_heads, c.value_dim), v) for c in graph.caches]
         self.states = [np.zeros((config.num_slots, *s.shape), np.float32) for s in graph.states]
         self._ropes: dict[tuple[ops.RopeConfig, str], RopeTable] = {}
 

@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+"""Decoding beside other programs: one and all threads, alone and with spinning neighbours.
+
+    python bench/busy.py MODEL --neighbours 0,1,2
+
+A neighbour is a process that does nothing but count. Rounds go through all cases in turn; figures are
+medians of tokens per second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import statistics
+
+from engines import Ours, Setup
+
+from edgellm.hub import resolve
+
+TOKENS = 48
+
+
+def spin() -> None:
+    """Keep a core busy."""
+    count = 0
+    while True:
+        count += 1
+
+
+def rate(engine: Ours, neighbours: int) -> float:
+    """Tokens per second beside so many neighbours."""
+    spinners = [multiprocessing.Process(target=spin, daemon=True) for _ in range(neighbours)]
+    for spinner in spinners:
+        spinner.start()
+    try:
+        engine.decode(list(range(8)), 1)
+        return TOKENS / engine.decode(list(range(1, TOKENS + 1)), 1)
+    finally:
+        for spinner in spinners:
+            spinner.kill()
+            spinner.join()
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", nargs="?", default="smollm2:135m")
+    parser.add_argument("--neighbours", default="0,1,2")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    path, most = str(resolve(options.model)), os.cpu_count() or 1
+    engines = {threads: Ours(Setup(path, threads, 128)) for threads in sorted({1, most})}
+    counts = [int(n) for n in options.neighbours.split(",")]
+    found: dict[tuple[int, int], list[float]] = {}
+    for _ in range(options.rounds):
+        for threads, engine in engines.items():
+            for neighbours in counts:
+                found.setdefault((threads, neighbours), []).append(rate(engine, neighbours))
+    for (threads, neighbours), rates in found.items():
+        spread = f"({min(rates):.1f}-{max(rates):.1f})"
+        print(f"threads {threads}, neighbours {neighbours}: {statistics.median(rates):6.1f} tok/s {spread}")
+
+
+if __name__ == "__main__":
+    main()
