@@ -23,6 +23,27 @@ if TYPE_CHECKING:
 Build = Callable[["Metadata", Builder], Graph]
 _ARCHITECTURES: dict[str, Build] = {}
 
+# What some names stand for that no text model bears, so that refusing them says more than "unknown".
+_OTHER_KINDS = {
+    "clip": "the part of a model that sees or hears (an mmproj file); give the text model's file",
+    "mllama": "a model that sees",
+    "qwen2vl": "a model that sees",
+    "qwen3vl": "a model that sees",
+    "qwen3vlmoe": "a model that sees",
+    "cogvlm": "a model that sees",
+    "chameleon": "a model that sees",
+    "whisper": "speech recognition",
+    "wavtokenizer-dec": "an audio decoder",
+    "t5": "an encoder and decoder",
+    "t5encoder": "a text encoder of an image generator",
+    "flux": "an image generator",
+    "sd1": "an image generator",
+    "sdxl": "an image generator",
+    "sd3": "an image generator",
+    "wan": "a video generator",
+    "imatrix": "statistics for quantizing, not a model",
+}
+
 
 def architecture(*names: str) -> Callable[[Build], Build]:
     """Enter the decorated function under these architecture names."""
@@ -49,8 +70,9 @@ def build(file: GGUFFile) -> Graph:
     """
     known = architectures()
     if file.architecture not in known:
+        kind = _OTHER_KINDS.get(file.architecture)
         raise UnsupportedError(
-            f"{file.path}: architecture {file.architecture!r} is not supported; "
+            f"{file.path}: architecture {file.architecture!r}{f' ({kind})' if kind else ''} is not supported; "
             f"supported are {', '.join(sorted(known))}"
         )
     return known[file.architecture](file.meta, Builder(file.tensors))

@@ -131,3 +131,9 @@ def test_every_setting_wrong_in_turn(name):
                 message, graph = outcome(with_key(case, key, value))
                 assert (graph is None) == bool(message)
     assert time.monotonic() - start < 20
+
+
+@pytest.mark.parametrize(("name", "kind"), [("clip", "mmproj"), ("whisper", "speech"), ("flux", "image")])
+def test_what_is_no_text_model_is_refused_by_what_it_is(llama, name, kind):
+    with pytest.raises(UnsupportedError, match=rf"architecture '{name}' \(.*{kind}.*\) is not supported"):
+        build(llama | {"architecture": name})
