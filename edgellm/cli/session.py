@@ -1,11 +1,11 @@
-"""The terminal around a conversation: line editing, commands, Ctrl-C."""
+"""The terminal around a conversation: line editing, the meter, Ctrl-C. `commands.py` has the commands."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from edgellm.cli.commands import COMMANDS, FENCE, Session, do
 from edgellm.cli.conversation import Conversation
 from edgellm.cli.talk import Answer, stats_line, write
 from edgellm.config import load_config
@@ -15,98 +15,48 @@ if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
     from prompt_toolkit.key_binding import KeyBindings
 
-FENCE = '"""'
 PROMPT, MORE = ">>> ", "... "
-
-
-class _Session:
-    """What the commands work on."""
-
-    def __init__(self, conversation: Conversation) -> None:
-        self.conversation = conversation
-        self.stats = False
-        self.over = False
-
-
-def _help(session: _Session, rest: str) -> None:
-    """this list"""
-    for name, command in COMMANDS.items():
-        print(f"  {name:<10} {command.__doc__}")
-    print(f"  Alt-Enter or {FENCE} for several lines; Ctrl-C stops an answer; Ctrl-D leaves")
-
-
-def _bye(session: _Session, rest: str) -> None:
-    """leave"""
-    session.over = True
-
-
-def _clear(session: _Session, rest: str) -> None:
-    """forget the conversation"""
-    session.conversation.clear()
-    print("(the conversation is forgotten)")
-
-
-def _system(session: _Session, rest: str) -> None:
-    """TEXT: set the system message; without TEXT, remove it"""
-    session.conversation.set_system(rest or None)
-    print("(the system message is set)" if rest else "(there is no system message)")
-
-
-def _stats(session: _Session, rest: str) -> None:
-    """show counts and speeds after each answer, or no longer"""
-    session.stats = not session.stats
-    last = session.conversation.last
-    if session.stats and last is not None and last.timings is not None:
-        print(stats_line(last.timings))
-    print("(stats are on)" if session.stats else "(stats are off)")
-
-
-# How to add one: a function whose docstring is its line in /help, and its row here.
-COMMANDS: dict[str, Callable[[_Session, str], None]] = {
-    "/help": _help,
-    "/bye": _bye,
-    "/clear": _clear,
-    "/system": _system,
-    "/stats": _stats,
-}
+_NEARLY_FULL = 0.9  # of the context
 
 
 def session(conversation: Conversation, name: str) -> None:
     """Converse until the user leaves."""
     print(f"{name}: /help for help, /bye to leave")
-    editor = _editor()
-    state = _Session(conversation)
+    state = Session(conversation)
+    editor = _editor(state)
     while not state.over:
         try:
-            text = _read(editor)
+            text = _read(editor, state)
         except KeyboardInterrupt:
             print("(Ctrl-D or /bye to leave)")
             continue
         except EOFError:
             return
         if text.startswith("/"):
-            _do(state, text)
+            _command(state, text)
         elif text:
             _turn(state, text)
 
 
-def _do(state: _Session, text: str) -> None:
-    name, _, rest = text.partition(" ")
-    command = COMMANDS.get(name)
-    if command is None:
-        print(f"there is no {name}; /help lists what there is")
-    else:
-        command(state, rest.strip())
+def _command(state: Session, text: str) -> None:
+    try:
+        do(state, text)
+    except EdgeLLMError as error:
+        print(error, file=sys.stderr)
+        return
+    if state.again is not None:
+        text, state.again = state.again, None
+        _turn(state, text)
 
 
-def _turn(state: _Session, text: str) -> None:
+def _turn(state: Session, text: str) -> None:
     try:
         answer = state.conversation.say(text, write)
     except KeyboardInterrupt:
         print("\n(stopped)")
         return
     except ContextLengthError as error:
-        print(f"the conversation is full: {error}; /clear begins anew", file=sys.stderr)
+        print(f"the conversation is full: {error}; /undo or /clear makes room", file=sys.stderr)
         return
     except EdgeLLMError as error:
         print(f"edgellm: {error}", file=sys.stderr)
@@ -114,17 +64,26 @@ def _turn(state: _Session, text: str) -> None:
     _after(state, answer)
 
 
-def _after(state: _Session, answer: Answer) -> None:
+def _after(state: Session, answer: Answer) -> None:
     print("\n" if not answer.text.endswith("\n") else "")
     if answer.finish_reason == "length":
         print("(cut off: --max-tokens, or the context's end)")
     if state.stats and answer.timings is not None:
         print(stats_line(answer.timings))
+    used, most = state.conversation.used, state.conversation.context_length
+    if used > most * _NEARLY_FULL:
+        print(f"({meter(used, most)}: /undo or /clear makes room, --ctx gives more)")
 
 
-def _read(editor: PromptSession[Any]) -> str:
+def meter(used: int, most: int) -> str:
+    """How full the context is."""
+    return f"{used:,} of {most:,} tokens of context"
+
+
+def _read(editor: PromptSession[Any], state: Session) -> str:
     """What the user types: a line, several by Alt-Enter, or all up to a closing fence."""
-    text: str = editor.prompt(PROMPT)
+    draft, state.draft = state.draft, ""
+    text: str = editor.prompt(PROMPT, default=draft)
     if not text.lstrip().startswith(FENCE):
         return text.strip()
     text = text.lstrip().removeprefix(FENCE)
@@ -133,8 +92,9 @@ def _read(editor: PromptSession[Any]) -> str:
     return text.partition(FENCE)[0].strip()
 
 
-def _editor() -> PromptSession[Any]:
+def _editor(state: Session) -> PromptSession[Any]:
     from prompt_toolkit import PromptSession
+    from prompt_toolkit.completion import WordCompleter
     from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
     history: History = InMemoryHistory()
@@ -145,8 +105,15 @@ def _editor() -> PromptSession[Any]:
         history = FileHistory(home / "history")
     except OSError:
         pass  # a home that cannot be written to costs the history only
+    conversation = state.conversation
     return PromptSession(
-        history=history, key_bindings=_keys(), multiline=True, prompt_continuation=lambda *_: MORE
+        history=history,
+        key_bindings=_keys(),
+        multiline=True,
+        prompt_continuation=lambda *_: MORE,
+        completer=WordCompleter(list(COMMANDS), sentence=True),
+        complete_while_typing=False,
+        rprompt=lambda: meter(conversation.used, conversation.context_length) if conversation.turns else "",
     )
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from edgellm.engine.request import Chunk, Event, Failed, Finished, FinishReason, Request, Timings
+from edgellm.engine.request import Chunk, Event, Failed, Finished, FinishReason, Progress, Request, Timings
 from edgellm.sampling import SamplingParams
 
 if TYPE_CHECKING:
     from edgellm.server.model import ServedModel
 
 _WAIT_SECONDS = 0.1  # between looks at whether Ctrl-C was pressed, where a wait cannot be interrupted
+_QUIET_SECONDS = 1.0  # of a prompt being read, before anything is said about it
 _KEPT = "\n\t"
 
 
@@ -38,12 +40,40 @@ def ask(
     """
     events: SimpleQueue[Event] = SimpleQueue()
     ticket = model.engine.submit(Request(prompt, params), events.put)
+    reading = Reading()
     try:
         while answer.timings is None:
-            _take(_next(events), answer, show)
+            event = _next(events)
+            if isinstance(event, Progress):
+                reading.show(event)
+            else:
+                reading.clear()
+                _take(event, answer, show)
     except BaseException:
         ticket.cancel()
+        reading.clear()
         raise
+
+
+class Reading:
+    """A line on a terminal's stderr: how much of a long prompt has been read, until the answer comes."""
+
+    def __init__(self) -> None:
+        self._after = time.monotonic() + _QUIET_SECONDS
+        self._shown = False
+
+    def show(self, progress: Progress) -> None:
+        if progress.processed < progress.total and time.monotonic() > self._after and sys.stderr.isatty():
+            line = f"reading the prompt: {progress.processed:,} of {progress.total:,} tokens"
+            sys.stderr.write(f"\r{line}\x1b[K")
+            sys.stderr.flush()
+            self._shown = True
+
+    def clear(self) -> None:
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._shown = False
 
 
 def _next(events: SimpleQueue[Event]) -> Event:

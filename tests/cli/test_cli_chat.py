@@ -53,7 +53,7 @@ def test_an_interrupted_answer_stays_in_the_conversation():
 def test_the_system_message_can_change_and_the_turns_be_forgotten():
     conversation = Conversation(fake_model(FakeEngine()), SamplingParams(), "old")
     conversation.say("x", lambda text: None)
-    conversation.set_system("new")
+    conversation.system = "new"
     assert conversation.messages[0] == {"role": "system", "content": "new"}
     conversation.clear()
     assert conversation.messages == [{"role": "system", "content": "new"}]

@@ -127,3 +127,21 @@ def test_the_default_model_in_a_terminal(tmp_path, default_model):
     terminal.expect_exact(READY)
     terminal.send("/bye" + ENTER)
     assert ended(terminal) == 0
+
+
+def test_commands_and_the_meter(terminal, tmp_path):
+    terminal.send("hello" + ENTER)
+    terminal.expect_exact("answer")
+    terminal.expect(r"\d+ of 80 tokens")
+    terminal.send("/save x" + ENTER)
+    terminal.expect("saved as")
+    terminal.expect_exact(READY)
+    terminal.send("/set nonesuch 1" + ENTER)
+    terminal.expect("there is no parameter")
+    terminal.expect_exact(READY)
+    terminal.send("/edit" + ENTER)
+    terminal.expect_exact(READY)
+    terminal.expect("hello")
+    terminal.send("\x15" + "/bye" + ENTER)
+    assert ended(terminal) == 0
+    assert (tmp_path / "home" / "chats" / "x.json").exists()

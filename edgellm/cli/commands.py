@@ -1,0 +1,158 @@
+"""What can be typed at the prompt of `edgellm chat` instead of a message.
+
+How to add one: a function (session, rest of the line) whose docstring is its line in /help, and its row in
+COMMANDS. What goes wrong is raised as one of our errors; the session says it and goes on.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from edgellm.cli import archive
+from edgellm.cli.conversation import Conversation
+from edgellm.cli.options import SAMPLING
+from edgellm.cli.talk import stats_line
+from edgellm.errors import UsageError
+
+FENCE = '"""'
+
+
+@dataclass
+class Session:
+    """What the commands work on."""
+
+    conversation: Conversation
+    stats: bool = False
+    over: bool = False
+    draft: str = ""  # stands at the next prompt already, to be edited
+    again: str | None = None  # is asked without a prompt
+
+
+def _help(session: Session, rest: str) -> None:
+    """this list"""
+    for name, command in COMMANDS.items():
+        print(f"  {name:<10} {command.__doc__}")
+    print(f"  Alt-Enter or {FENCE} for several lines; Ctrl-C stops an answer; Ctrl-D leaves")
+
+
+def _bye(session: Session, rest: str) -> None:
+    """leave"""
+    session.over = True
+
+
+def _clear(session: Session, rest: str) -> None:
+    """forget the conversation"""
+    session.conversation.clear()
+    print("(the conversation is forgotten)")
+
+
+def _system(session: Session, rest: str) -> None:
+    """TEXT: set the system message; without TEXT, remove it"""
+    session.conversation.system = rest or None
+    print("(the system message is set)" if rest else "(there is no system message)")
+
+
+def _set(session: Session, rest: str) -> None:
+    """NAME VALUE: set a sampling parameter; without them, list all"""
+    name, _, value = rest.partition(" ")
+    conversation = session.conversation
+    if not name:
+        for known in SAMPLING:
+            print(f"  {known:<18} {getattr(conversation.params, known)}")
+        return
+    name = name.replace("-", "_")
+    if name not in SAMPLING:
+        raise UsageError(f"there is no parameter {name!r}{_nearest(name, SAMPLING)}; /set lists them", "name")
+    if not value.strip():
+        raise UsageError(f"/set {name} wants a value; it is {getattr(conversation.params, name)} now", name)
+    conversation.change(**{name: _value(value.strip())})
+    print(f"({name} is {getattr(conversation.params, name)})")
+
+
+def _value(text: str) -> Any:
+    """A number, true, false, null, a list; anything else is text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _save(session: Session, rest: str) -> None:
+    """NAME: keep the conversation in a file; a name with a / or .json is a path"""
+    path = archive.place(rest)
+    archive.save(session.conversation, path)
+    print(f"(saved as {path})")
+
+
+def _load(session: Session, rest: str) -> None:
+    """NAME: go on with a kept conversation; without NAME, list what there is"""
+    if not rest:
+        names = archive.names()
+        print("\n".join(f"  {name}" for name in names) if names else "(nothing is saved)")
+        return
+    kept_from = archive.load(session.conversation, archive.place(rest))
+    print(f"({len(session.conversation.turns)} messages, kept from {kept_from})")
+
+
+def _retry(session: Session, rest: str) -> None:
+    """answer the last message once more"""
+    session.again = session.conversation.undo()
+    if not session.conversation.params.temperature:
+        print("(at temperature 0 the answer is the same; /set temperature 0.7 changes that)")
+    elif session.conversation.params.seed is not None:
+        session.conversation.change(seed=session.conversation.params.seed + 1)
+
+
+def _edit(session: Session, rest: str) -> None:
+    """take the last message back, to change it and ask again"""
+    session.draft = session.conversation.undo()
+
+
+def _undo(session: Session, rest: str) -> None:
+    """take the last message and its answer back"""
+    session.conversation.undo()
+    print("(the last message and its answer are taken back)")
+
+
+def _stats(session: Session, rest: str) -> None:
+    """show counts and speeds after each answer, or no longer"""
+    session.stats = not session.stats
+    last = session.conversation.last
+    if session.stats and last is not None and last.timings is not None:
+        print(stats_line(last.timings))
+    print("(stats are on)" if session.stats else "(stats are off)")
+
+
+COMMANDS: dict[str, Callable[[Session, str], None]] = {
+    "/help": _help,
+    "/bye": _bye,
+    "/clear": _clear,
+    "/system": _system,
+    "/set": _set,
+    "/save": _save,
+    "/load": _load,
+    "/retry": _retry,
+    "/edit": _edit,
+    "/undo": _undo,
+    "/stats": _stats,
+}
+
+
+def do(session: Session, line: str) -> None:
+    """Run the command that a line begins with. Raises UsageError for one that there is not."""
+    name, _, rest = line.partition(" ")
+    command = COMMANDS.get(name)
+    if command is None:
+        raise UsageError(
+            f"there is no {name}{_nearest(name, COMMANDS)}; /help lists what there is", "command"
+        )
+    command(session, rest.strip())
+
+
+def _nearest(name: str, known: Any) -> str:
+    found = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {found[0]}?)" if found else ""
