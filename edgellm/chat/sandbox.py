@@ -69,7 +69,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.filters["tojson"] = tojson
         for name, function in self.filters.items():
             self.filters[name] = _guarded(name, function)
-        self.filters.update({_LOOP: Ticking, _JOIN: _guarded("concat", _concat)})
+        self.filters[_JOIN] = _guarded("concat", _concat)
+        self.filters.update({_LOOP: Ticking, _MADE: _made})
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree: nodes.Template = _Rewriter().visit(super()._parse(source, name, filename))
@@ -83,7 +84,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         check_operator(operator, left, right)
-        return current_budget().charge(super().call_binop(context, operator, left, right))
+        value = super().call_binop(context, operator, left, right)
+        budget = current_budget()
+        return budget.joined(left, right, value) if operator == "+" else budget.charge(value)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         function = super().wrap_str_format(value)
@@ -97,11 +100,11 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return wrapper
 
 
-_LOOP, _JOIN = "edgellm.loop", "edgellm.join"
+_LOOP, _JOIN, _MADE = "edgellm.loop", "edgellm.join", "edgellm.made"
 
 
 class _Rewriter(NodeTransformer):
-    """`for x in y` -> `for x in y|loop`; `a ~ b` -> `[a, b]|join`."""
+    """`for x in y` -> `for x in y|loop`; `a ~ b` -> `[a, b]|join`; `[a, b]` -> `[a, b]|made`."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
@@ -113,6 +116,18 @@ class _Rewriter(NodeTransformer):
         self.generic_visit(node)
         return _filter(nodes.List(node.nodes, lineno=node.lineno, environment=node.environment), _JOIN)
 
+    def visit_List(self, node: nodes.List) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        return _filter(node, _MADE)
+
+    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        return _filter(node, _MADE)
+
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        return _filter(node, _MADE) if node.ctx == "load" else node
+
 
 def _filter(node: nodes.Expr, name: str) -> nodes.Filter:
     return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno, environment=node.environment)
@@ -122,6 +137,12 @@ def _concat(items: Iterable[Any]) -> str:
     text = "".join(map(str, check_join("", items)))
     current_budget().charge(text)
     return text
+
+
+@pass_context
+def _made(context: Context, value: Any) -> Any:
+    """A container that the template has just written down. (The context keeps it from being folded.)"""
+    return current_budget().charge(value)
 
 
 def _printable(value: Any) -> Any:

@@ -71,8 +71,9 @@ def build(file: GGUFFile) -> Graph:
     known = architectures()
     if file.architecture not in known:
         kind = _OTHER_KINDS.get(file.architecture)
+        what = f" ({kind})" if kind else ""
         raise UnsupportedError(
-            f"{file.path}: architecture {file.architecture!r}{f' ({kind})' if kind else ''} is not supported; "
+            f"{file.path}: architecture {file.architecture!r}{what} is not supported; "
             f"supported are {', '.join(sorted(known))}"
         )
     return known[file.architecture](file.meta, Builder(file.tensors))

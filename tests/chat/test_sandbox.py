@@ -78,6 +78,31 @@ INTERNALS = {
 }
 
 
+TWICE = {  # lists that hold another twice, which holds another twice, and so on, and what visits all of it
+    "compared": DOUBLING.replace("START", "[1]").replace("STEP", "[ns.x, ns.x]") + "{{ ns.x == ns.x[0] }}",
+    "hashed": DOUBLING.replace("START", "(1,)").replace("STEP", "(ns.x, ns.x)") + "{{ {ns.x: 1} }}",
+    "in a batch": DOUBLING.replace("START", "[1]").replace(
+        "STEP", "[1]|batch(2, ns.x)|list|batch(2, ns.x)|list"
+    ),
+    "by name": DOUBLING.replace("START", "1").replace("STEP", "dict(a=ns.x, b=ns.x)")
+    + "{{ ns.x in [ns.x] }}",
+    "added": DOUBLING.replace("START", "[1]").replace("STEP", "[ns.x] + [ns.x]") + "{{ [ns.x]|sort }}",
+}
+
+
+@pytest.mark.parametrize("source", TWICE.values(), ids=TWICE)
+def test_what_holds_itself_twice_is_bounded(source):
+    begin = time.perf_counter()
+    with pytest.raises(TemplateError, match="more than 262144 parts"):
+        ChatTemplate(source).render(HI)
+    assert time.perf_counter() - begin < 2
+
+
+def test_a_list_that_grows_with_the_conversation_is_fine():
+    grown = "{% set ns = namespace(l=[]) %}{% for m in messages %}{% set ns.l = ns.l + [m] %}{% endfor %}"
+    assert ChatTemplate(grown + "{{ ns.l|length }}").render(HI * 2000) == "2000"
+
+
 @pytest.mark.parametrize("source", ENDLESS.values(), ids=ENDLESS)
 def test_time_is_bounded(source, monkeypatch):
     monkeypatch.setattr(budget, "MAX_SECONDS", 0.3)
