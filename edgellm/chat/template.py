@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import copy_context
 from functools import cache
@@ -95,7 +96,8 @@ def _compile(source: str) -> Template:
             f"the chat template has {len(source)} characters, more than {MAX_SOURCE}; {_REMEDY}"
         )
     try:
-        return Sandbox().from_string(source)
+        with warnings.catch_warnings(action="ignore", category=SyntaxWarning):  # of Python's compiler
+            return Sandbox().from_string(source)
     except TemplateSyntaxError as error:
         raise TemplateError(
             f"line {error.lineno} of the chat template is no valid Jinja2: {error.message}; {_REMEDY}"
