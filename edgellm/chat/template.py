@@ -25,6 +25,10 @@ CHATML = (
 _REMEDY = "use another template, or tell the model's author"
 
 
+class _StoppedError(TemplateError):
+    """It used more than it may: trying it another way would take as long again."""
+
+
 class ChatTemplate:
     """A chat template (Jinja2), rendered as Transformers' `apply_chat_template` does, in a sandbox.
 
@@ -63,7 +67,7 @@ class ChatTemplate:
         try:
             return self._run(simple, variables)
         except TemplateError as error:
-            if simple == given:
+            if simple == given or isinstance(error, _StoppedError):
                 raise
             try:
                 return self._run(given, variables)
@@ -120,7 +124,7 @@ def _explained(error: Exception) -> TemplateError:
     if isinstance(error, RefusedError):
         return TemplateError(f"{where} refuses these messages: {error}", param="messages")
     if isinstance(error, BudgetExceededError):
-        return TemplateError(
+        return _StoppedError(
             f"{where} was stopped: {error}; shorten the conversation (the prompt may have {MAX_CHARS} "
             f"characters), or {_REMEDY}"
         )

@@ -145,3 +145,12 @@ def test_a_long_conversation_is_fine():
     messages = [{"role": "user", "content": "word " * 200}] * 1000
     source = "{% for m in messages %}{{ m.content.strip()|replace('w', 'v') ~ '\n' }}{% endfor %}"
     assert len(ChatTemplate(source).render(messages)) == 1000 * 1000
+
+
+def test_what_was_stopped_is_not_tried_again(monkeypatch):
+    monkeypatch.setattr(budget, "MAX_SECONDS", 0.3)
+    parts = [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
+    begin = time.thread_time()
+    with pytest.raises(TemplateError, match="more than 0.3 s"):
+        ChatTemplate(ENDLESS["loops"]).render(parts)
+    assert time.thread_time() - begin < 0.5
