@@ -151,6 +151,6 @@ def test_what_was_stopped_is_not_tried_again(monkeypatch):
     monkeypatch.setattr(budget, "MAX_SECONDS", 0.3)
     parts = [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
     begin = time.thread_time()
-    with pytest.raises(TemplateError, match="more than 0.3 s"):
+    with pytest.raises(TemplateError, match=r"more than 0\.3 s"):
         ChatTemplate(ENDLESS["loops"]).render(parts)
     assert time.thread_time() - begin < 0.5
