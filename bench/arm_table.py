@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Instructions of the matrix products' inner loops on ARM, counted in what LLVM makes of them, on any machine.
+"""Instructions of the matrix products' inner loops on ARM, counted in LLVM's assembly, on any machine.
 
     python bench/arm_table.py [--cpus "Pi 4,Pi 5"] [--forms q4_0,q6_k]
 
@@ -85,7 +85,7 @@ def assemblies(cross: str, names: Sequence[str]) -> dict[str, str]:
 
 
 def instructions_of(assembly: str) -> tuple[list[tuple[str, str]], dict[str, int]]:
-    """(mnemonic, operands) in order, and where each label stands. Prefixes of Apple's syntax are put right."""
+    """(mnemonic, operands) in order, and where each label stands. Semicolons begin Apple's comments."""
     listing: list[tuple[str, str]] = []
     labels: dict[str, int] = {}
     for line in assembly.splitlines():
@@ -107,7 +107,8 @@ def loops_of(listing: Sequence[tuple[str, str]], labels: dict[str, int]) -> list
 
 
 def _family(name: str) -> str:
-    return name.partition(".")[0].removesuffix("2")
+    """The instruction's name, for both halves of a register; `smlal` is `smull` that adds, too."""
+    return name.partition(".")[0].removesuffix("2").replace("smlal", "smull")
 
 
 def _is_spill(name: str, operands: str) -> bool:

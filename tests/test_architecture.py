@@ -27,7 +27,7 @@ LAYERS: dict[str, set[str]] = {
     "graph": {"gguf", "quants"},
     "models": {"graph", "gguf", "quants"},
     "simd": set(),
-    "kernels": {"simd"},
+    "kernels": {"simd", "memory"},
     "backends": {"graph", "gguf", "quants"},
     "backends.cpu": {"backends", "graph", "gguf", "quants", "kernels", "simd"},
     "memory": {"backends", "graph", "gguf", "quants", "models"},

@@ -24,12 +24,14 @@ import llvmlite.binding as llvm
 
 from edgellm.config import load_config
 from edgellm.errors import EdgeLLMError
+from edgellm.memory import available_memory
 from edgellm.simd import targets
 
 Progress = Callable[[str, int, int], None]
 _PACKAGE = Path(__file__).resolve().parents[1]
 _CHECKSUM = 32
-_MOST_CHILDREN = 4  # each holds Numba, some 150 MB
+_MOST_CHILDREN = 4
+_CHILD_BYTES = 256 << 20  # of a child at its largest: 160 to 180 MiB after three kernels, 250 after twelve
 _engines: list[llvm.ExecutionEngine] = []  # loaded code stays loaded: addresses must remain good
 _loaded: dict[str, int] = {}
 _lock = threading.Lock()
@@ -132,7 +134,7 @@ def _compile(
         home = folder if _writable(folder) else Path(scratch)
         for stale in home.glob("*.tmp") if home == folder else ():
             _remove_stale(stale)
-        workers = min(os.cpu_count() or 1, len(names), _MOST_CHILDREN)
+        workers = _worker_count(len(names))
         children = [_start(names[i::workers], target, home) for i in range(workers)]
         try:
             _follow(children, len(names), progress)
@@ -146,6 +148,13 @@ def _compile(
             f"kernel {failed[0]} could not be compiled for {target.name}; the compiler's words are above"
         )
     return {n: code for n, code in objects.items() if code is not None}
+
+
+def _worker_count(kernels: int) -> int:
+    """One for each core and kernel, as many as fit into memory; never none."""
+    available = available_memory()
+    fitting = _MOST_CHILDREN if available is None else available // _CHILD_BYTES
+    return max(1, min(os.cpu_count() or 1, kernels, _MOST_CHILDREN, fitting))
 
 
 def _end(child: subprocess.Popen[str]) -> None:

@@ -102,3 +102,20 @@ def test_loading_from_the_cache_imports_no_numba(home):
         subprocess.run([sys.executable, "-c", check], env=environment, check=False, timeout=60).returncode
         == 0
     )
+
+
+@pytest.mark.parametrize(
+    ("cores", "available", "kernels", "workers"),
+    [
+        (4, 8 << 30, 12, 4),
+        (4, 700 << 20, 12, 2),
+        (4, 300 << 20, 12, 1),
+        (4, 1 << 20, 12, 1),
+        (4, None, 3, 3),
+        (2, None, 9, 2),
+    ],
+)
+def test_compilers_are_as_many_as_fit_into_memory(monkeypatch, cores, available, kernels, workers):
+    monkeypatch.setattr(cache.os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(cache, "available_memory", lambda: available)
+    assert cache._worker_count(kernels) == workers
