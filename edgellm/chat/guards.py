@@ -1,4 +1,4 @@
-"""Checks before a single step of a template that could make something huge.
+"""Checks before a single step of a template that could make something huge, or take long.
 
 The budget sees a value when it has been made. A text padded to 10**12 characters must not be made.
 """
@@ -10,36 +10,48 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
-from edgellm.chat.budget import BudgetExceededError, check_chars, printed_size
+from jinja2.runtime import Macro
 
-MAX_BITS = 2**16  # of an integer
-MAX_ITEMS = 2**20  # of a list
-_WIDE = re.compile(r"\d{5,}|\*|\{[^{}]*\{")
+from edgellm.chat.budget import (
+    MAX_ITEMS,
+    SEQUENCES,
+    BudgetExceededError,
+    bounded,
+    check_bits,
+    check_chars,
+    check_items,
+)
+from edgellm.chat.printing import printed_size
+
+MAX_SETTING = 1000  # of a number that is multiplied, or an exponent
+_WIDE = re.compile(r"\d{5,}|%[-#0 +\d.]*\*|%\([^)%]*\)[-#0 +\d.]*\*|\{[^{}]*\{")
+_WIDTH = re.compile(r"\d+")
+_FIELD = 330  # characters of the longest float
 
 
 def check_operator(operator: str, left: Any, right: Any) -> None:
-    """Before `left operator right`, for +, *, ** and %."""
+    """Before `left operator right`."""
     if isinstance(left, str | bytes) and operator == "%":
-        check_format(left, [right])
+        check_format(left, right if isinstance(right, tuple) else [right])
     elif operator == "+":
         check_chars(_length(left) + _length(right))
     elif operator == "*":
         _check_product(left, right)
     elif operator == "**" and isinstance(left, int) and isinstance(right, int):
-        _check_bits(left.bit_length() * right)
+        check_bits(left.bit_length() * right)
+    elif operator == "-":
+        # Views of dicts have a difference.
+        bounded(left)
+        bounded(right)
 
 
 def _check_product(left: Any, right: Any) -> None:
     if isinstance(left, int) and isinstance(right, int):
-        _check_bits(left.bit_length() + right.bit_length())
+        check_bits(left.bit_length() + right.bit_length())
     elif isinstance(left, int) or isinstance(right, int):
         times, sequence = (left, right) if isinstance(left, int) else (right, left)
-        check_chars(_length(sequence) * times)
-
-
-def _check_bits(bits: int) -> None:
-    if bits > MAX_BITS:
-        raise BudgetExceededError(f"it made an integer of more than {MAX_BITS} bits")
+        check = check_items if isinstance(sequence, list | tuple) else check_chars
+        check(_length(sequence) * times)
 
 
 def _length(value: Any) -> int:
@@ -51,13 +63,15 @@ def check_format(template: Any, arguments: Iterable[Any]) -> None:
     text = str(template)
     if _WIDE.search(text):
         raise BudgetExceededError(f"the width in the format {text[:40]!r} is over 9999, or computed")
+    fields = text.count("%") + text.count("{")
     longest = max(map(printed_size, arguments), default=0)
-    check_chars(len(text) + (text.count("%") + text.count("{")) * longest)
+    width = max(map(int, _WIDTH.findall(text)), default=0) if fields else 0
+    check_chars(len(text) + fields * (longest + width + _FIELD))
 
 
 def check_replace(text: Any, old: Any = "", new: Any = "", *_: Any, **__: Any) -> None:
     if isinstance(text, str) and isinstance(old, str):
-        check_chars(len(text) + text.count(old) * max(0, len(new) - len(old)))
+        check_chars(len(text) + text.count(old) * max(0, _length(new) - len(old)))
     elif isinstance(text, bytes):
         check_chars((len(text) + 1) * (_length(new) + 1))
 
@@ -65,8 +79,7 @@ def check_replace(text: Any, old: Any = "", new: Any = "", *_: Any, **__: Any) -
 def check_join(separator: Any, items: Iterable[Any]) -> list[Any]:
     """The items as a list, which together are not too long."""
     kept = list(islice(items, MAX_ITEMS + 1))
-    if len(kept) > MAX_ITEMS:
-        raise BudgetExceededError(f"it joined more than {MAX_ITEMS} items")
+    check_items(len(kept))
     size = 0
     for item in kept:
         size += printed_size(item) + len(separator)
@@ -79,9 +92,20 @@ def check_padding(text: Any, width: Any = 0, *_: Any, **__: Any) -> None:
         check_chars(width)
 
 
+def check_setting(value: Any) -> None:
+    """Before a number becomes an exponent, or how many lists there are."""
+    if isinstance(value, int) and value > MAX_SETTING:
+        raise BudgetExceededError(f"it gave {MAX_SETTING} or more as a count")
+
+
 def check_lines(text: Any, width: Any = 8, *_: Any, **__: Any) -> None:
     """Before something is inserted at each line or tab: as if it were at each character."""
     check_chars((_length(text) + 1) * (width if isinstance(width, int) else _length(width)) // 8)
+
+
+def check_strip(text: Any, chars: Any = None, *_: Any, **__: Any) -> None:
+    """Before characters are stripped: each of the text's is sought among them."""
+    check_setting(_length(chars))
 
 
 def _check_translate(text: Any, table: Any, *_: Any) -> None:
@@ -98,18 +122,32 @@ _METHODS: dict[str, Callable[..., None]] = {
     "replace": check_replace,
     "translate": _check_translate,
     "to_bytes": check_padding,
+    "strip": check_strip,
+    "lstrip": check_strip,
+    "rstrip": check_strip,
 }
 
 
 def check_method(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-    """Before a call: refuses methods of text and numbers that would make too much.
+    """Before a call: refuses what would make too much, or compare what is too large.
 
     Gives the arguments to call with.
     """
-    owner = getattr(function, "__self__", None)
-    if not isinstance(owner, str | bytes | int):
+    if isinstance(function, Macro):
         return args
-    name = getattr(function, "__name__", "")
+    owner = getattr(function, "__self__", None)
+    if isinstance(owner, str | bytes | int):
+        return _check_text_method(owner, getattr(function, "__name__", ""), args, kwargs)
+    for value in args:
+        bounded(value)
+    if args and isinstance(owner, SEQUENCES):
+        bounded(owner)
+    return args
+
+
+def _check_text_method(
+    owner: str | bytes | int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, ...]:
     if name == "join" and args:
         return (check_join(owner, args[0]), *args[1:])
     if name in _METHODS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,7 +31,7 @@ def _check_message(message: Any, where: str) -> None:
     if not isinstance(message, Mapping):
         raise _wrong(f"{where} is a dict with role and content, not {type(message).__name__}")
     if not isinstance(message.get("role"), str):
-        raise _wrong(f"{where}.role is a string such as 'user', not {message.get('role')!r}")
+        raise _wrong(f"{where}.role is a string such as 'user', not {reprlib.repr(message.get('role'))}")
     content = message.get("content")
     if isinstance(content, list):
         for index, part in enumerate(content):
@@ -47,7 +48,7 @@ def _check_part(part: Any, where: str) -> None:
     if not isinstance(kind, str):
         raise _wrong(f"{where} is a dict with a type, such as {{'type': 'text', 'text': ...}}")
     if kind != "text":
-        raise _wrong(f"{where} is of type {kind!r}, but only text is supported: leave it out")
+        raise _wrong(f"{where} is of type {reprlib.repr(kind)}, but only text is supported: leave it out")
     if not isinstance(part.get("text"), str):
         raise _wrong(f"{where}.text is a string, not {type(part.get('text')).__name__}")
 

@@ -1,12 +1,12 @@
 """The Jinja2 environment of chat templates: Transformers' functions and filters, and limits.
 
-Loops and `~` offer no hook, so they are rewritten, when a template is parsed, into filters that do.
+What offers no hook is rewritten into filters when a template is parsed: `rewrite.py`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -16,18 +16,18 @@ from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import pass_context
-from jinja2.visitor import NodeTransformer
 
-from edgellm.chat.budget import Ticking, check_chars, current_budget, printed_size
+from edgellm.chat import rewrite
+from edgellm.chat.budget import Ticking, bounded, check_chars, current_budget
+from edgellm.chat.filters import check_filter
 from edgellm.chat.guards import (
     check_format,
     check_join,
-    check_lines,
     check_method,
     check_operator,
     check_padding,
-    check_replace,
 )
+from edgellm.chat.printing import printed_size
 
 
 class RefusedError(Exception):
@@ -51,7 +51,7 @@ class GenerationBlocks(Extension):
 class Sandbox(ImmutableSandboxedEnvironment):
     """Compiles chat templates; each rendering needs a budget (`start_budget`)."""
 
-    intercepted_binops = frozenset({"+", "*", "**", "%"})
+    intercepted_binops = frozenset({"+", "-", "*", "**", "%"})
 
     def __init__(self) -> None:
         super().__init__(
@@ -62,25 +62,34 @@ class Sandbox(ImmutableSandboxedEnvironment):
             cache_size=0,
         )
         self.concat = _concat  # type: ignore[method-assign]
-        self.globals.update(raise_exception=_raise_exception, strftime_now=_strftime_now)
+        # Through the class itself, `dict.update(message, ...)` would change what nobody may change.
+        self.globals.update(raise_exception=_raise_exception, strftime_now=_strftime_now, dict=_dict)
         # Makes text of any length out of nothing, and no chat template needs it.
         del self.globals["lipsum"]
         del self.filters["urlize"]
         self.filters["tojson"] = tojson
         for name, function in self.filters.items():
             self.filters[name] = _guarded(name, function)
-        self.filters[_JOIN] = _guarded("concat", _concat)
-        self.filters.update({_LOOP: Ticking, _MADE: _made})
+        self.tests = {name: _guarded_test(test) for name, test in self.tests.items()}  # type: ignore[arg-type]
+        self.filters[rewrite.JOIN] = _guarded("concat", _concat)
+        self.filters[rewrite.LOOP] = Ticking
+        self.filters[rewrite.COMPARED] = _compared
+        self.filters[rewrite.SEARCHED] = _searched
+        self.filters[rewrite.MADE] = _made
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        tree: nodes.Template = _Rewriter().visit(super()._parse(source, name, filename))
+        tree: nodes.Template = rewrite.Rewriter().visit(super()._parse(source, name, filename))
         return tree
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
         budget = current_budget()
         budget.tick()
         safe_args = check_method(__obj, args, kwargs)
-        return budget.charge(super().call(__context, __obj, *safe_args, **kwargs))
+        return budget.charge_made(super().call(__context, __obj, *safe_args, **kwargs))
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        current_budget().tick()
+        return super().getitem(obj, bounded(argument))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         check_operator(operator, left, right)
@@ -100,109 +109,74 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return wrapper
 
 
-_LOOP, _JOIN, _MADE = "edgellm.loop", "edgellm.join", "edgellm.made"
-
-
-class _Rewriter(NodeTransformer):
-    """`for x in y` -> `for x in y|loop`; `a ~ b` -> `[a, b]|join`; `[a, b]` -> `[a, b]|made`."""
-
-    def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802
-        self.generic_visit(node)
-        assert isinstance(node.iter, nodes.Expr)
-        node.iter = _filter(node.iter, _LOOP)
-        return node
-
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
-        self.generic_visit(node)
-        return _filter(nodes.List(node.nodes, lineno=node.lineno, environment=node.environment), _JOIN)
-
-    def visit_List(self, node: nodes.List) -> nodes.Node:  # noqa: N802
-        self.generic_visit(node)
-        return _filter(node, _MADE)
-
-    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:  # noqa: N802
-        self.generic_visit(node)
-        return _filter(node, _MADE)
-
-    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:  # noqa: N802
-        self.generic_visit(node)
-        return _filter(node, _MADE) if node.ctx == "load" else node
-
-
-def _filter(node: nodes.Expr, name: str) -> nodes.Filter:
-    return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno, environment=node.environment)
-
-
 def _concat(items: Iterable[Any]) -> str:
     text = "".join(map(str, check_join("", items)))
     current_budget().charge(text)
     return text
 
 
-@pass_context
-def _made(context: Context, value: Any) -> Any:
-    """A container that the template has just written down. (The context keeps it from being folded.)"""
+def _compared(value: Any) -> Any:
+    current_budget().tick()
+    return bounded(value)
+
+
+def _searched(value: Any) -> Any:
+    """In a dict only the key is sought, which `_compared` has seen."""
+    return value if isinstance(value, Mapping) else _compared(value)
+
+
+def _made(value: Any) -> Any:
     return current_budget().charge(value)
 
 
 def _printable(value: Any) -> Any:
-    check_chars(printed_size(value))
+    size = printed_size(value)
+    current_budget().spend(64 if isinstance(value, str) else 64 + size)
     return value
 
 
-_LINES = frozenset({"indent", "wordwrap"})
-_PADDING = frozenset({"center", "batch", "slice", "round"})
-# These do not print what they are given.
-_OF_LISTS = frozenset(
-    {"attr", "batch", "count", "d", "default", "dictsort", "first", "groupby", "items", "last", "length"}
-    | {"list", "map", "max", "min", "random", "reject", "rejectattr", "reverse", "select", "selectattr"}
-    | {"slice", "sort", "sum", "unique"}
-)
-
-
-def _check_filter(name: str, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Before a filter; gives the value to filter."""
-    if name not in _OF_LISTS and name not in ("join", "concat"):
-        printed_size(value)
-    if name == "replace":
-        check_replace(str(value), *args, **kwargs)
-    elif name in _LINES:
-        for width in [*args, *kwargs.values()]:
-            check_lines(str(value), width)
-    elif name in _PADDING:
-        for width in [*args, *kwargs.values()]:
-            check_padding(value, width)
-    elif name == "format":
-        check_format(value, [*args, *kwargs.values()])
-    elif name == "sum" and not isinstance(kwargs.get("start", args[1] if len(args) > 1 else 0), int | float):
-        raise TypeError("sum() adds numbers only")
-    elif name == "join":
-        separator = str(kwargs.get("d", args[0] if args else ""))
-        return check_join(separator, value)
-    return value
+def _leading(function: Callable[..., Any], context: Context) -> tuple[Any, ...]:
+    """What Jinja2 passes to a filter or a test before its value."""
+    wants = getattr(getattr(function, "jinja_pass_arg", None), "name", None)
+    first: dict[str | None, Any] = {
+        "context": context,
+        "eval_context": context.eval_ctx,
+        "environment": context.environment,
+    }
+    return (first[wants],) if wants in first else ()
 
 
 def _guarded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """A filter that is checked before and charged after.
 
-    Taking the context also keeps Jinja2 from evaluating it while compiling.
+    Taking the context also keeps Jinja2 from evaluating it while compiling. What a filter would give bit by
+    bit it gives at once: what comes later could neither be charged nor counted.
     """
-    wants = getattr(getattr(function, "jinja_pass_arg", None), "name", None)
 
     @pass_context
     def filter_(context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
         budget = current_budget()
         budget.tick()
-        safe = _check_filter(name, value, args, kwargs)
-        first: dict[str | None, Any] = {
-            "context": context,
-            "eval_context": context.eval_ctx,
-            "environment": context.environment,
-        }
-        leading = (first[wants],) if wants in first else ()
-        return budget.charge(function(*leading, safe, *args, **kwargs))
+        safe = check_filter(context.environment, name, value, args, kwargs)
+        made = function(*_leading(function, context), safe, *args, **kwargs)
+        if isinstance(made, Iterator):
+            return iter(budget.charge_made(list(Ticking(made))))
+        return budget.charge_made(made)
 
     return filter_
+
+
+def _guarded_test(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A test whose operands may be compared."""
+
+    @pass_context
+    def test(context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
+        current_budget().tick()
+        for operand in (value, *args) if args else ():
+            bounded(operand)
+        return function(*_leading(function, context), value, *args, **kwargs)
+
+    return test
 
 
 def tojson(
@@ -219,14 +193,19 @@ def tojson(
         ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )
     parts, size = [], 0
-    for part in encoder.iterencode(value):
+    for part in Ticking(encoder.iterencode(value)):
         parts.append(part)
         size += len(part)
         check_chars(size)
     return "".join(parts)
 
 
+def _dict(*args: Any, **kwargs: Any) -> dict[Any, Any]:
+    return dict(*args, **kwargs)
+
+
 def _raise_exception(message: Any) -> None:
+    printed_size(message)
     raise RefusedError(str(message))
 
 

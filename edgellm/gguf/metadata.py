@@ -112,7 +112,10 @@ class Metadata(Mapping[str, Any]):
             raise self._wrong(key, value, "a number or an array of numbers")
         if len(value) != count:
             raise FormatError(f"{self._path}: {self.name(key)} has {len(value)} entries; {count} are needed")
-        return list(value) if isinstance(value, list) else value.tolist()
+        entries = list(value) if isinstance(value, list) else value.tolist()
+        if not all(isinstance(entry, _Bool | _Int | _Float) for entry in entries):
+            raise self._wrong(key, value, "a number or an array of numbers")
+        return entries
 
     def ints(self, key: _Str, count: _Int | None = None, default: Any = None) -> list[_Int]:
         """`get_array` whose entries must be integers."""
