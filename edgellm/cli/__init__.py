@@ -8,9 +8,14 @@ Results go to stdout, everything else to stderr; `--json` prints exactly one JSO
 
 from __future__ import annotations
 
+import sys
+
 
 def main() -> None:
     """The entry point of `edgellm`."""
-    from edgellm.cli.app import run_app
+    try:
+        from edgellm.cli.app import run_app
 
-    run_app()
+        run_app()
+    except KeyboardInterrupt:  # while the commands are imported
+        sys.exit(130)

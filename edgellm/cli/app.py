@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import os
 import sys
@@ -69,6 +71,9 @@ def options(
     _Settings.traceback = traceback
 
 
+_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
+
 class _Settings:
     traceback = False
 
@@ -78,10 +83,18 @@ def run_app() -> None:
     _Settings.traceback = False
     _prepare_streams()
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # now, where it can still be said that this fails
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # whoever read has had enough
+        _abandon_output()
+        sys.exit(1)
     except Exception as error:
+        if isinstance(error, OSError):
+            _abandon_output()
         if _Settings.traceback:
             raise
         print(f"edgellm: {_sentence(error)}", file=sys.stderr)
@@ -101,11 +114,19 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="replace")
 
 
+def _abandon_output() -> None:
+    """Let what is left to be written go nowhere: Python flushes once more at its end."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _sentence(error: Exception) -> str:
     if isinstance(error, EdgeLLMError):
         return " ".join(str(error).split("\n"))
     if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        if error.filename:
+            return f"{error.filename}: {error.strerror}"
+        return f"the output could not be written: {error.strerror}" if error.errno in _WRITING else str(error)
     what = f"{type(error).__name__}: {error}".split("\n")[0]
     return (
         f"this should not have happened, please report it with what `edgellm --traceback ...` shows ({what})"

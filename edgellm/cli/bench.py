@@ -38,6 +38,10 @@ def bench(
     The speed is the median of the samples, over all sequences of the batch together; gigabytes are those of
     the weights, read once for each step.
     """
+    if not prompt_tokens and not gen_tokens:
+        raise UsageError(
+            "--prompt-tokens and --gen-tokens are both 0, which leaves nothing to measure", "prompt_tokens"
+        )
     counts = numbers(threads, "threads") if threads else [None]
     batches = numbers(batch, "batch")
     from edgellm.cli.measure import Workload, measure

@@ -1,7 +1,8 @@
 """What can be typed at the prompt of `edgellm chat` instead of a message.
 
 How to add one: a function (session, rest of the line) whose docstring is its line in /help, and its row in
-COMMANDS. What goes wrong is raised as one of our errors; the session says it and goes on.
+COMMANDS; where Tab should complete what follows it, a row in ARGUMENTS. What goes wrong is raised as one of
+our errors; the session says it and goes on.
 """
 
 from __future__ import annotations
@@ -9,16 +10,24 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from edgellm.cli import archive
 from edgellm.cli.conversation import Conversation
-from edgellm.cli.options import SAMPLING
 from edgellm.cli.talk import stats_line
 from edgellm.errors import UsageError
+from edgellm.sampling import SamplingParams
 
 FENCE = '"""'
+_NOT_HERE = (
+    "n",
+    "logprobs",
+    "logit_bias",
+    "stop_token_ids",
+)  # nobody would type these, or see their effect
+PARAMETERS = [field.name for field in fields(SamplingParams) if field.name not in _NOT_HERE]
+_WORDS = {"none": None, "true": True, "on": True, "false": False, "off": False}
 
 
 @dataclass
@@ -36,7 +45,8 @@ def _help(session: Session, rest: str) -> None:
     """this list"""
     for name, command in COMMANDS.items():
         print(f"  {name:<10} {command.__doc__}")
-    print(f"  Alt-Enter or {FENCE} for several lines; Ctrl-C stops an answer; Ctrl-D leaves")
+    print(f"  Alt-Enter or {FENCE} for several lines (after {FENCE} a / is no command)")
+    print("  Tab completes; Ctrl-C stops an answer; Ctrl-D leaves")
 
 
 def _bye(session: Session, rest: str) -> None:
@@ -59,26 +69,36 @@ def _system(session: Session, rest: str) -> None:
 def _set(session: Session, rest: str) -> None:
     """NAME VALUE: set a sampling parameter; without them, list all"""
     name, _, value = rest.partition(" ")
-    conversation = session.conversation
     if not name:
-        for known in SAMPLING:
-            print(f"  {known:<18} {getattr(conversation.params, known)}")
+        for known in PARAMETERS:
+            print(f"  {known:<18} {_present(session, known)}")
         return
-    name = name.replace("-", "_")
-    if name not in SAMPLING:
-        raise UsageError(f"there is no parameter {name!r}{_nearest(name, SAMPLING)}; /set lists them", "name")
+    name = name.replace("-", "_").lower()
+    if name not in PARAMETERS:
+        raise UsageError(
+            f"there is no parameter {name!r}{_nearest(name, PARAMETERS)}; /set lists them", "name"
+        )
     if not value.strip():
-        raise UsageError(f"/set {name} wants a value; it is {getattr(conversation.params, name)} now", name)
-    conversation.change(**{name: _value(value.strip())})
-    print(f"({name} is {getattr(conversation.params, name)})")
+        raise UsageError(f"/set {name} wants a value; it is {_present(session, name)} now", name)
+    session.conversation.change(**{name: _value(name, value.strip())})
+    print(f"({name} is {_present(session, name)})")
 
 
-def _value(text: str) -> Any:
-    """A number, true, false, null, a list; anything else is text."""
+def _present(session: Session, name: str) -> str:
+    value = getattr(session.conversation.params, name)
+    return "none" if value is None or value == () else json.dumps(value, ensure_ascii=False)
+
+
+def _value(name: str, text: str) -> Any:
+    """A number, a list, none, true or on, false or off; anything else is text."""
+    if text.lower() in _WORDS:
+        value = _WORDS[text.lower()]
+        return () if name == "stop" and value is None else value
     try:
-        return json.loads(text)
-    except ValueError:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
         return text
+    return text if name == "stop" and not isinstance(value, str | list) else value
 
 
 def _save(session: Session, rest: str) -> None:
@@ -99,17 +119,22 @@ def _load(session: Session, rest: str) -> None:
 
 
 def _retry(session: Session, rest: str) -> None:
-    """answer the last message once more"""
-    session.again = session.conversation.undo()
-    if not session.conversation.params.temperature:
+    """ask the last message once more"""
+    conversation = session.conversation
+    answered = conversation.unanswered is None
+    session.again = conversation.take_back()
+    if not answered:
+        return
+    if not conversation.params.temperature:
         print("(at temperature 0 the answer is the same; /set temperature 0.7 changes that)")
-    elif session.conversation.params.seed is not None:
-        session.conversation.change(seed=session.conversation.params.seed + 1)
+    elif conversation.params.seed is not None:
+        conversation.change(seed=conversation.params.seed + 1)
+        print(f"(seed {conversation.params.seed})")
 
 
 def _edit(session: Session, rest: str) -> None:
     """take the last message back, to change it and ask again"""
-    session.draft = session.conversation.undo()
+    session.draft = session.conversation.take_back()
 
 
 def _undo(session: Session, rest: str) -> None:
@@ -139,6 +164,11 @@ COMMANDS: dict[str, Callable[[Session, str], None]] = {
     "/edit": _edit,
     "/undo": _undo,
     "/stats": _stats,
+}
+ARGUMENTS: dict[str, Callable[[], list[str]]] = {
+    "/set": lambda: PARAMETERS,
+    "/save": archive.names,
+    "/load": archive.names,
 }
 
 

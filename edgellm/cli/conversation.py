@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from edgellm.cli.talk import Answer, ask
-from edgellm.errors import UsageError
+from edgellm.errors import EdgeLLMError, UsageError
 from edgellm.sampling import SamplingParams
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ class Conversation:
         self.system = system
         self.turns: list[dict[str, Any]] = []
         self.last: Answer | None = None
+        self.unanswered: str | None = None  # the last message, where no answer came
+        self._counted: tuple[list[dict[str, Any]], int] = ([], 0)
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -39,9 +42,15 @@ class Conversation:
     @property
     def used(self) -> int:
         """Tokens of context that it has so far."""
-        if self.last is not None and self.last.timings is not None:
-            return self.last.timings.prompt_tokens + self.last.timings.completion_tokens
-        return len(self._model.chat_prompt(self.messages)) if self.turns else 0
+        if self.turns and self._counted[0] != self.messages:
+            # A template that refuses the messages says so when they are to be answered.
+            with contextlib.suppress(EdgeLLMError):
+                self._count(len(self._model.chat_prompt(self.messages)))
+        return self._counted[1] if self.turns else 0
+
+    def _count(self, tokens: int) -> None:
+        """Keep how many tokens the messages have, for as long as they stay what they are."""
+        self._counted = (self.messages, tokens)
 
     def change(self, **fields: Any) -> None:
         """Other sampling parameters. Raises UsageError for what is wrong with them, and changes nothing."""
@@ -49,11 +58,12 @@ class Conversation:
 
     def clear(self) -> None:
         """Forget the turns."""
-        self.turns, self.last = [], None
+        self.turns, self.last, self.unanswered = [], None, None
 
     def take(self, turns: list[dict[str, Any]], system: str | None, params: SamplingParams) -> None:
         """Go on from another conversation."""
-        self.turns, self.system, self.params, self.last = turns, system, params, None
+        self.clear()
+        self.turns, self.system, self.params = turns, system, params
 
     def undo(self) -> str:
         """Take the last turn back; what the user had said. Raises UsageError when there is none."""
@@ -63,6 +73,11 @@ class Conversation:
         del self.turns[-2:]
         self.last = None
         return said
+
+    def take_back(self) -> str:
+        """What the user said last, to be said again: a message that got no answer, or else as `undo`."""
+        said, self.unanswered = self.unanswered, None
+        return said if said is not None else self.undo()
 
     def as_json(self) -> dict[str, Any]:
         """All of it, for a file."""
@@ -82,6 +97,7 @@ class Conversation:
         turn is taken back.
         """
         self.turns.append({"role": "user", "content": text})
+        self.unanswered = None
         answer = Answer()
         try:
             ask(self._model, self._model.chat_prompt(self.messages), self.params, answer, show)
@@ -89,14 +105,19 @@ class Conversation:
             self._end_turn(answer)
             raise
         except BaseException:
-            self.turns.pop()
+            self._forget_message()
             raise
         self._end_turn(answer)
         return answer
 
     def _end_turn(self, answer: Answer) -> None:
-        self.last = answer
         if answer.text:
+            self.last = answer
             self.turns.append({"role": "assistant", "content": answer.text})
+            if answer.timings is not None:
+                self._count(answer.timings.prompt_tokens + answer.timings.completion_tokens)
         else:
-            self.turns.pop()
+            self._forget_message()
+
+    def _forget_message(self) -> None:
+        self.unanswered = self.turns.pop()["content"]

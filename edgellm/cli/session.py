@@ -1,11 +1,14 @@
-"""The terminal around a conversation: line editing, the meter, Ctrl-C. `commands.py` has the commands."""
+"""The terminal around a conversation: what was typed, what is said about it, Ctrl-C.
+
+`editor.py` has the line editor, `commands.py` the commands.
+"""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING, Any
 
-from edgellm.cli.commands import COMMANDS, FENCE, Session, do
+from edgellm.cli.commands import FENCE, Session, do
 from edgellm.cli.conversation import Conversation
 from edgellm.cli.talk import Answer, stats_line, write
 from edgellm.config import load_config
@@ -13,7 +16,6 @@ from edgellm.errors import ContextLengthError, EdgeLLMError
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
-    from prompt_toolkit.key_binding import KeyBindings
 
 PROMPT, MORE = ">>> ", "... "
 _NEARLY_FULL = 0.9  # of the context
@@ -21,18 +23,20 @@ _NEARLY_FULL = 0.9  # of the context
 
 def session(conversation: Conversation, name: str) -> None:
     """Converse until the user leaves."""
+    from edgellm.cli.editor import open_editor
+
     print(f"{name}: /help for help, /bye to leave")
     state = Session(conversation)
-    editor = _editor(state)
+    editor = open_editor(load_config().home, lambda: meter(conversation))
     while not state.over:
         try:
-            text = _read(editor, state)
+            text, fenced = _read(editor, state)
         except KeyboardInterrupt:
             print("(Ctrl-D or /bye to leave)")
             continue
         except EOFError:
             return
-        if text.startswith("/"):
+        if text.startswith("/") and not fenced:
             _command(state, text)
         elif text:
             _turn(state, text)
@@ -56,7 +60,12 @@ def _turn(state: Session, text: str) -> None:
         print("\n(stopped)")
         return
     except ContextLengthError as error:
-        print(f"the conversation is full: {error}; /undo or /clear makes room", file=sys.stderr)
+        problem = str(error).partition(":")[0]
+        print(
+            f"the conversation is full: {problem}; /undo or /clear makes room, --ctx may give more; "
+            "/retry asks again, /edit brings the message back",
+            file=sys.stderr,
+        )
         return
     except EdgeLLMError as error:
         print(f"edgellm: {error}", file=sys.stderr)
@@ -66,69 +75,36 @@ def _turn(state: Session, text: str) -> None:
 
 def _after(state: Session, answer: Answer) -> None:
     print("\n" if not answer.text.endswith("\n") else "")
+    conversation = state.conversation
     if answer.finish_reason == "length":
-        print("(cut off: --max-tokens, or the context's end)")
+        full = conversation.used >= conversation.context_length
+        limit = f"at {conversation.params.max_tokens} tokens; /set max_tokens none lifts that"
+        print("(cut off: the context is full)" if full else f"(cut off {limit})")
     if state.stats and answer.timings is not None:
         print(stats_line(answer.timings))
-    used, most = state.conversation.used, state.conversation.context_length
-    if used > most * _NEARLY_FULL:
-        print(f"({meter(used, most)}: /undo or /clear makes room, --ctx gives more)")
+    if conversation.used > conversation.context_length * _NEARLY_FULL:
+        print(f"({meter(conversation)}: /undo or /clear makes room, --ctx may give more)")
 
 
-def meter(used: int, most: int) -> str:
-    """How full the context is."""
-    return f"{used:,} of {most:,} tokens of context"
+def meter(conversation: Conversation) -> str:
+    """How full the context is; nothing before the first turn."""
+    if not conversation.turns:
+        return ""
+    return f"{conversation.used:,} of {conversation.context_length:,} tokens of context"
 
 
-def _read(editor: PromptSession[Any], state: Session) -> str:
-    """What the user types: a line, several by Alt-Enter, or all up to a closing fence."""
+def _read(editor: PromptSession[Any], state: Session) -> tuple[str, bool]:
+    """What the user types, and whether it came in fences: then it is a message, whatever it begins with."""
     draft, state.draft = state.draft, ""
-    text: str = editor.prompt(PROMPT, default=draft)
+    text = _text(editor.prompt(PROMPT, default=draft))
     if not text.lstrip().startswith(FENCE):
-        return text.strip()
+        return text.strip(), False
     text = text.lstrip().removeprefix(FENCE)
     while FENCE not in text:
-        text += "\n" + editor.prompt(MORE)
-    return text.partition(FENCE)[0].strip()
+        text += "\n" + _text(editor.prompt(MORE))
+    return text.partition(FENCE)[0].strip(), True
 
 
-def _editor(state: Session) -> PromptSession[Any]:
-    from prompt_toolkit import PromptSession
-    from prompt_toolkit.completion import WordCompleter
-    from prompt_toolkit.history import FileHistory, History, InMemoryHistory
-
-    history: History = InMemoryHistory()
-    home = load_config().home
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        (home / "history").touch(mode=0o600)
-        history = FileHistory(home / "history")
-    except OSError:
-        pass  # a home that cannot be written to costs the history only
-    conversation = state.conversation
-    return PromptSession(
-        history=history,
-        key_bindings=_keys(),
-        multiline=True,
-        prompt_continuation=lambda *_: MORE,
-        completer=WordCompleter(list(COMMANDS), sentence=True),
-        complete_while_typing=False,
-        rprompt=lambda: meter(conversation.used, conversation.context_length) if conversation.turns else "",
-    )
-
-
-def _keys() -> KeyBindings:
-    """Enter sends and Alt-Enter begins a line, in an editor of several lines (pasted text keeps its own)."""
-    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
-
-    keys = KeyBindings()
-
-    @keys.add("enter")
-    def _send(event: KeyPressEvent) -> None:
-        event.current_buffer.validate_and_handle()
-
-    @keys.add("escape", "enter")
-    def _new_line(event: KeyPressEvent) -> None:
-        event.current_buffer.insert_text("\n")
-
-    return keys
+def _text(typed: str) -> str:
+    """Bytes that are no UTF-8 come from the terminal as surrogates, which no tokenizer or file can take."""
+    return typed.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

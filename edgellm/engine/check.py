@@ -63,7 +63,8 @@ def check_text(
     if len(tokens) == 0:
         raise UsageError("the prompt is empty: give at least one token", "prompt")
     if len(tokens) > context_length:
-        more = ", or load the model with a larger context_length" if (longest or 0) > context_length else ""
+        longer = (longest or 0) > context_length
+        more = ", or load the model with a larger context_length (--ctx)" if longer else ""
         raise ContextLengthError(
             f"the prompt has {len(tokens)} tokens, but the context holds {context_length}: "
             f"shorten the prompt{more}",

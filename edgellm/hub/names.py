@@ -135,7 +135,7 @@ def _existing(name: str) -> Path:
     path = Path(name).expanduser()
     if path.is_file():
         return path
-    problem = "is a folder" if path.is_dir() else "does not exist"
+    problem = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "does not exist"
     raise ModelNotFoundError(
         f"{name} {problem}; a model is a .gguf file, or a name that `edgellm list` shows"
     )

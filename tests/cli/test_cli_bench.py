@@ -52,6 +52,12 @@ def test_a_test_of_no_tokens_is_left_out(cli, model):
     assert ended.out.count("\n") == 1
 
 
+def test_no_test_at_all_is_wrong_usage(cli, model):
+    ended = cli("bench", "--prompt-tokens", "0", "--gen-tokens", "0")
+    assert ended.code == 2
+    assert "--prompt-tokens and --gen-tokens are both 0" in ended.err
+
+
 def test_more_tokens_than_the_context_is_wrong_usage(cli, model):
     ended = cli("bench", model, "--prompt-tokens", "5000")
     assert ended.code == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import os
 import stat
@@ -13,7 +15,7 @@ from edgellm.cli import archive, talk
 from edgellm.cli.commands import COMMANDS, Session, do
 from edgellm.cli.conversation import Conversation
 from edgellm.engine.request import Progress
-from edgellm.errors import EdgeLLMError, UsageError
+from edgellm.errors import EdgeLLMError, TemplateError, UsageError
 from edgellm.sampling import SamplingParams
 
 
@@ -51,11 +53,27 @@ def test_set_changes_one_parameter(session, capsys):
     do(session, "/set temperature 0.9")
     do(session, "/set top-p 0.25")
     do(session, '/set stop ["END"]')
+    do(session, "/set xtc_threshold 0.2")
+    do(session, "/set ignore_eos on")
     params = session.conversation.params
     assert (params.temperature, params.top_p, list(params.stop)) == (0.9, 0.25, ["END"])
     capsys.readouterr()
     do(session, "/set")
-    assert "temperature        0.9" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "temperature        0.9" in shown
+    assert "xtc_threshold      0.2" in shown
+    assert "seed               none" in shown
+    assert "ignore_eos         true" in shown
+
+
+@pytest.mark.parametrize(
+    ("typed", "value"),
+    [("seed none", None), ("stop none", ()), ("stop 5", ("5",)), ("stop the end", ("the end",))],
+)
+def test_set_takes_what_a_person_would_type(session, typed, value):
+    do(session, "/set seed 5")
+    do(session, f"/set {typed}")
+    assert getattr(session.conversation.params, typed.partition(" ")[0]) == value
 
 
 @pytest.mark.parametrize(
@@ -65,6 +83,9 @@ def test_set_changes_one_parameter(session, capsys):
         ("/set temperature", "wants a value; it is 0.5 now"),
         ("/set temperature hot", "temperature"),
         ("/set top_p 7", "top_p"),
+        ("/set top_k none", "top_k is None"),
+        ("/set temperature " + "[" * 100_000, "temperature"),
+        ("/set n 2", "no parameter 'n'"),
     ],
 )
 def test_set_refuses_what_makes_no_sense_and_changes_nothing(session, line, message):
@@ -91,6 +112,42 @@ def test_retry_asks_again_with_the_next_seed(session, capsys):
     do(session, "/retry")
     assert "the answer is the same" in capsys.readouterr().out
     assert session.again == "one"
+
+
+def test_a_message_without_an_answer_can_be_asked_again_or_edited(session):
+    session.conversation.params = SamplingParams(temperature=0)
+    engine = FakeEngine([Reply(("never",), error=EdgeLLMError("broken"))])
+    session.conversation._model = fake_model(engine)
+    with pytest.raises(EdgeLLMError, match="broken"):
+        session.conversation.say("three", lambda text: None)
+    do(session, "/undo")
+    assert said(session) == ["one"]
+    do(session, "/retry")
+    assert (session.again, said(session)) == ("three", ["one"])
+    do(session, "/edit")
+    assert (session.draft, said(session)) == ("one", [])
+
+
+def test_the_meter_follows_all_that_changes_the_prompt(session):
+    conversation = session.conversation
+    before = conversation.used
+    conversation.system = "Be brief."
+    assert conversation.used > before
+    do(session, "/undo")
+    assert 0 < conversation.used < before
+    do(session, "/clear")
+    assert conversation.used == 0
+
+
+def test_a_template_that_refuses_the_messages_leaves_the_meter_as_it_was(session, monkeypatch):
+    def refuse(messages):
+        raise TemplateError("no system messages")
+
+    before = session.conversation.used
+    model = dataclasses.replace(session.conversation._model, chat_prompt=refuse)
+    monkeypatch.setattr(session.conversation, "_model", model)
+    session.conversation.system = "Be brief."
+    assert session.conversation.used == before
 
 
 def test_a_saved_conversation_comes_back_whole(session, home):
@@ -122,6 +179,7 @@ def test_load_alone_lists_what_is_saved(session, capsys):
     [
         "",
         "[1]",
+        "[" * 100_000,
         "{}",
         '{"format": "edgellm-chat-1", "messages": [{"role": "assistant", "content": "x"}], "params": {}}',
         '{"format": "edgellm-chat-1", "messages": [{"role": "user", "content": "x"}], "params": {}}',
@@ -147,6 +205,28 @@ def test_a_conversation_that_is_not_there(session):
         do(session, "/save")
 
 
+def test_save_replaces_a_conversation_but_no_other_file(session, tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("mine")
+    with pytest.raises(EdgeLLMError, match=r"notes\.txt holds no conversation.* give another name"):
+        do(session, f"/save {path}")
+    assert path.read_text() == "mine"
+    do(session, f"/save {tmp_path}/kept.json")
+    do(session, "/undo")
+    do(session, f"/save {tmp_path}/kept.json")
+    assert len(json.loads((tmp_path / "kept.json").read_text())["messages"]) == 2
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "/", "x/" + "y" * 5000, "~nobody-of-that-name/x", "a\0b"])
+def test_names_that_are_no_files_are_refused_in_a_sentence(session, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(EdgeLLMError):
+        do(session, f"/load {name}")
+    with contextlib.suppress(EdgeLLMError):  # a folder `~nobody-of-that-name` is possible
+        do(session, f"/save {name}")
+    assert said(session) == ["one", "two"]
+
+
 def test_saving_writes_all_or_nothing(session, tmp_path, monkeypatch):
     path = tmp_path / "kept.json"
     do(session, f"/save {path}")
@@ -161,7 +241,7 @@ def test_saving_writes_all_or_nothing(session, tmp_path, monkeypatch):
     with pytest.raises(EdgeLLMError, match="No space left"):
         do(session, f"/save {path}")
     assert path.read_text() == before
-    assert list(tmp_path.glob(".kept*")) == []
+    assert list(tmp_path.glob(".saving*")) == []
     assert json.loads(before)["model"] == session.conversation.as_json()["model"]
     assert archive.place("a/b") == archive.Path("a/b")
 

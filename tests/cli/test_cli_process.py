@@ -22,6 +22,19 @@ from fake_engine import FakeEngine, Reply, fake_model
 edgellm.cli.loading.load_model = lambda *asked: fake_model(FakeEngine([Reply(("Grün",))]))
 main()
 """
+# Ctrl-C as the commands are imported.
+_INTERRUPTED = """
+import sys
+
+class Interrupt:
+    def find_spec(self, name, *rest):
+        if name == "edgellm.cli.app":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt())
+from edgellm.cli import main
+main()
+"""
 ASKED = ["Name a colour.", "--temperature", "0", "--max-tokens", "12", "--ctx", "256"]
 
 
@@ -59,6 +72,55 @@ def test_control_c_ends_an_answer_with_130(default_model):
         assert process.wait(10) == 130
         assert time.monotonic() - began < 2
         assert b"Traceback" not in process.stderr.read()
+
+
+def test_control_c_ends_a_long_prompt_with_130(default_model):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgellm", "run", default_model, "--ctx", "8192", "--ignore-eos"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with process:
+        process.stdin.write(b"word " * 6000)
+        process.stdin.close()
+        time.sleep(2.5)
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+        assert time.monotonic() - began < 2
+        assert b"Traceback" not in process.stderr.read()
+
+
+def test_control_c_while_the_program_starts_is_no_traceback():
+    done = subprocess.run([sys.executable, "-c", _INTERRUPTED], capture_output=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full here")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["run", "Hi"], ["run", "Hi", "--json"], ["list"]])
+def test_output_that_cannot_be_written_is_said_in_a_sentence(arguments, unbuffered):
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", _FAKE, *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            timeout=30,
+        )
+    assert done.returncode == 1
+    assert done.stderr == b"edgellm: the output could not be written: No space left on device\n"
+
+
+def test_a_short_output_that_nobody_reads_is_no_crash():
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as output:
+        environment = {**os.environ, "PYTHONUNBUFFERED": ""}
+        command = [sys.executable, "-c", _FAKE, "list"]
+        done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, env=environment, timeout=30)
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 def test_a_reader_that_goes_away_is_no_crash(default_model):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,42 @@ def test_commands(terminal, typed, says):
     terminal.send(typed + ENTER)
     terminal.expect(says)
     terminal.expect_exact(READY)
+
+
+def test_fences_make_a_message_of_what_looks_like_a_command(terminal):
+    terminal.send('"""/etc"""' + ENTER)
+    terminal.expect_exact("answer")
+
+
+def test_bytes_that_are_no_text_are_no_crash(tmp_path):
+    terminal = start(tmp_path, ["-c", FAKE, "chat"], tmp_path / "home")
+    terminal.send("/set stop ab")
+    os.write(terminal.child_fd, b"\xff")
+    terminal.send(ENTER)
+    terminal.expect_exact("stop is")
+    terminal.expect_exact(READY)
+    terminal.send("/save x" + ENTER)
+    terminal.expect("saved as")
+    terminal.close(force=True)
+
+
+def test_a_message_that_was_stopped_before_its_answer_comes_back(tmp_path):
+    waits = FAKE.replace('Reply(("begun ", "never"), hold=True)', 'Reply(("never",), hold=True)')
+    terminal = start(tmp_path, ["-c", waits, "chat"], tmp_path / "home")
+    terminal.send("hello" + ENTER)
+    terminal.expect_exact("answer")
+    terminal.expect_exact(READY)
+    terminal.send("again" + ENTER)
+    terminal.expect_exact(READ)
+    time.sleep(0.2)
+    terminal.sendintr()
+    began = time.monotonic()
+    terminal.expect_exact("stopped")
+    assert time.monotonic() - began < 1
+    terminal.expect_exact(READY)
+    terminal.send("/retry" + ENTER)
+    terminal.expect_exact("third")
+    terminal.close(force=True)
 
 
 def test_the_default_model_in_a_terminal(tmp_path, default_model):

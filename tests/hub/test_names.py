@@ -59,3 +59,8 @@ def test_names_cost_no_import_of_the_hub_library():
     script = "import sys, edgellm.hub; edgellm.hub.catalogue(); print('huggingface_hub' in sys.modules)"
     child = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert child.stdout == "False\n"
+
+
+def test_a_device_is_no_model():
+    with pytest.raises(ModelNotFoundError, match="/dev/null is no regular file"):
+        resolve("/dev/null")
