@@ -38,6 +38,7 @@ def check_filter(
     """Refuses what would make too much, or take too long; gives the value to filter."""
     for setting in (*args, *kwargs.values()):
         bounded(setting)
+        printed_size(setting)
     if name == "join":
         return _joined(environment, value, *args, **kwargs)
     if name in _KEYED:

@@ -60,6 +60,7 @@ def _length(value: Any) -> int:
 
 def check_format(template: Any, arguments: Iterable[Any]) -> None:
     """Before %-formatting or `str.format`: no computed or enormous widths, no flood of repetitions."""
+    printed_size(template)
     text = str(template)
     if _WIDE.search(text):
         raise BudgetExceededError(f"the width in the format {text[:40]!r} is over 9999, or computed")
@@ -139,7 +140,8 @@ def check_method(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     if isinstance(owner, str | bytes | int):
         return _check_text_method(owner, getattr(function, "__name__", ""), args, kwargs)
     for value in args:
-        bounded(value)
+        # What is not found may be printed, in the message of an error.
+        printed_size(bounded(value))
     if args and isinstance(owner, SEQUENCES):
         bounded(owner)
     return args

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import Any
 
-from jinja2.utils import Namespace
-
 from edgellm.chat.budget import MAX_DEPTH, PLAIN, SEQUENCES, BudgetExceededError, check_chars, current_budget
 
 _TICK_EVERY = 2**10
@@ -18,7 +16,7 @@ def printed_size(value: Any) -> int:
 
     BudgetExceededError as soon as they are too many, or the value is nested too deeply.
     A small list that holds another list ten times, which holds another ten times, and so on, prints as
-    billions of characters: each mention counts. So do namespaces, which may even hold themselves.
+    billions of characters: each mention counts.
     """
     if isinstance(value, str):
         check_chars(len(value))
@@ -52,8 +50,6 @@ def _parts(item: Any) -> Iterable[Any] | None:
     """What is printed within a value, if anything is."""
     if type(item) in PLAIN:
         return None
-    if isinstance(item, Namespace):
-        item = object.__getattribute__(item, "_Namespace__attrs")
     if isinstance(item, Mapping):
         return chain(item.keys(), item.values())
     return item if isinstance(item, SEQUENCES) else None

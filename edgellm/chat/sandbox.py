@@ -15,7 +15,7 @@ from jinja2.ext import Extension, LoopControlExtension
 from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.utils import pass_context
+from jinja2.utils import Namespace, pass_context
 
 from edgellm.chat import rewrite
 from edgellm.chat.budget import Ticking, bounded, check_chars, current_budget
@@ -32,6 +32,13 @@ from edgellm.chat.printing import printed_size
 
 class RefusedError(Exception):
     """The template called `raise_exception`; the message is its own."""
+
+
+class _Namespace(Namespace):
+    """Does not print what it holds: that may be itself, or two others that hold two others each."""
+
+    def __repr__(self) -> str:
+        return "<Namespace>"
 
 
 class GenerationBlocks(Extension):
@@ -64,6 +71,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.concat = _concat  # type: ignore[method-assign]
         # Through the class itself, `dict.update(message, ...)` would change what nobody may change.
         self.globals.update(raise_exception=_raise_exception, strftime_now=_strftime_now, dict=_dict)
+        self.globals["namespace"] = _Namespace
         # Makes text of any length out of nothing, and no chat template needs it.
         del self.globals["lipsum"]
         del self.filters["urlize"]
@@ -89,7 +97,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         current_budget().tick()
-        return super().getitem(obj, bounded(argument))
+        printed_size(bounded(argument))
+        return super().getitem(obj, argument)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         check_operator(operator, left, right)
@@ -173,7 +182,7 @@ def _guarded_test(function: Callable[..., Any]) -> Callable[..., Any]:
     def test(context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
         current_budget().tick()
         for operand in (value, *args) if args else ():
-            bounded(operand)
+            printed_size(bounded(operand))
         return function(*_leading(function, context), value, *args, **kwargs)
 
     return test

@@ -28,8 +28,6 @@ REFUSED = {
     "{% set q = namespace(x=1) %}{% for i in range(60) %}{{ f(p, p.x, p.x) }}{{ f(q, q.x, q.x) }}{% endfor %}"
     "{{ p.x == q.x }}",
     "generators in generators": grown("[1]", "ns.x|map('string')", "{{ ns.x|list }}", 99999),
-    "namespaces, printed": grown("[1]", "[namespace(y=ns.x), namespace(y=ns.x)]", "{{ ns.x }}"),
-    "a namespace in itself": "{% set ns = namespace() %}{% set ns.x = ns %}{{ ns }}",
     "a view, printed": grown("{'a': 1}", "dict(a=ns.x, b=ns.x)", "{{ ns.x.items() }}"),
     "raised": grown("[1]", "[ns.x, ns.x]", "{{ raise_exception(ns.x) }}"),
     "slices, kept": LONG + grown("[]", "ns.x + [a[1:]]", "", 2000),
@@ -50,6 +48,9 @@ REFUSED = {
     "lower case of attributes": LONG + "{% set n = namespace(v=a) %}{{ ([n] * 1000)|sort(attribute='v') }}",
     "split": "{% set t = 'abc ' * 1000000 %}" + grown("[]", "ns.x + [t.split()]", ""),
     "text without a tick": "{% for i in range(99999) %}" + "{% if i %}a{% endif %}" * 3000 + "{% endfor %}",
+    "a long separator": LONG + "{{ [1, 2]|join([a] * 200) }}",
+    "a long replacement": LONG + "{{ 'ab'|replace('b', [a] * 200) }}",
+    "a long date": LONG + "{{ strftime_now([a] * 200) }}",
     "many tokens": "{{x}}" * 200_000,
     "many statements": "{%set a=1%}" * 90_000,
     "a long list": "{{ [" + "1," * 500_000 + "] }}",
@@ -129,6 +130,34 @@ WORKS = {
     "{{ 1 is eq 1 }}{{ [1] is eq [1] }}{{ 2 is in [2] }}{{ 3 is divisibleby 3 }}": "TrueTrueTrueTrue",
     "{{ 7 - 2 }}{{ 2.5|round(1) }}{{ ' x '|trim }}{{ 'xax'.strip('x') }}": "52.5xa",
 }
+
+
+# Namespaces may hold themselves, or two others each; nothing that prints one may go down into it.
+PRINTED = [
+    "{{ ns }}",
+    "{{ [ns.x]|string }}",
+    "{{ [1].index(ns.x) }}",
+    "{{ [1][ns.x].x }}",
+    "{{ [1]|map(ns.x)|list }}",
+]
+PRINTED += [
+    "{{ raise_exception(ns) }}",
+    "{{ ns.x.nothing.x }}",
+    "{{ '%s{}' % ns }}",
+    "{{ '{}'.format(ns) }}",
+    "{{ ns|e }}",
+]
+
+
+@pytest.mark.parametrize(
+    "step", ["ns", "namespace(x=ns.x, y=ns.x)", "[namespace(x=ns.x), namespace(x=ns.x)]"]
+)
+@pytest.mark.parametrize("use", PRINTED)
+def test_namespaces_are_not_printed(step, use):
+    begin = time.thread_time()
+    with contextlib.suppress(TemplateError):
+        assert len(ChatTemplate(grown("1", step, use, 150)).render(HI)) < 100
+    assert time.thread_time() - begin < 0.2
 
 
 @pytest.mark.parametrize(("source", "text"), WORKS.items())

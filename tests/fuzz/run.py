@@ -27,6 +27,7 @@ from typing import Any
 MAX_SECONDS = 1.0
 MAX_GROWTH = 256 * 2**20
 _KEPT = 4000
+_SHOWN = 20  # of each kind
 
 
 class Watch:
@@ -70,11 +71,10 @@ class Watch:
 
     def note(self, what: str, name: str, error: BaseException | None = None) -> None:
         self.found[what] += 1
-        if what not in self.examples:
-            trace = "" if error is None else "".join(traceback.format_exception(error)[-6:])
-            self.examples[what] = f"{name}\n{trace[-3000:]}"
-            if self.limited:
-                print(f"found {what}: {self.examples[what]}", flush=True)
+        trace = "" if error is None else "".join(traceback.format_exception(error)[-6:])
+        self.examples.setdefault(what, f"{name}\n{trace[-3000:]}")
+        if self.limited and self.found[what] <= _SHOWN:
+            print(f"found {what}: {name}\n{trace[-3000:]}", flush=True)
 
 
 def _where(error: BaseException) -> str:
