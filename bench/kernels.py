@@ -1,145 +1,78 @@
 #!/usr/bin/env python3
-"""What kernels cost, as a ratio to a loop of byte dot products that is timed beside them.
+"""What kernels cost, as a ratio to a loop that is timed beside them.
 
-    python bench/kernels.py             # the costs on this machine now, and what they were
-    python bench/kernels.py --record    # keep them as this CPU's baseline, in bench/baselines.json
+    scripts/bench-kernels               # the costs on this machine now, and what they were
+    scripts/bench-kernels matmul.q4_0   # of the cases whose names begin so
+    scripts/bench-kernels --record      # keep them as this CPU's baseline, in bench/baselines.json
 
-A cost is seconds of the kernel over seconds of the loop, each the best of many short rounds, in turn: the
-clock's speed cancels out, and so does a neighbour who takes the core away. All data fits into L2, because the
-speed of shared memory changes by the minute.
+A cost is seconds of the kernel over seconds of the loop (`calibrate.py`: multiply-adds, or reading the same
+memory), each the best of many short rounds, in turn: the clock's speed cancels out, and so does a neighbour
+who takes the core away. One thread.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
+import gc
 import json
 import platform
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
+import calibrate
+from kernel_cases import CASES, Work
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "tests" / "kernels")]
+from edgellm.config import load_config
+from edgellm.simd import targets
 
-from harness import address, header, pack, quantize, random_weight  # noqa: E402
-from machine import TARGET, dot_products  # noqa: E402
-
-from edgellm.backends.base import kv_bytes  # noqa: E402
-from edgellm.backends.cpu.weights import FORMS  # noqa: E402
-from edgellm.gguf import TensorType  # noqa: E402
-from edgellm.kernels import layout as L  # noqa: E402
-from edgellm.kernels.cache import load_kernels  # noqa: E402
-
-BASELINES = HERE / "baselines.json"
-ROUNDS, LOOP = 40, 20_000
-_FUNCTION = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)
-_ROWS, _COLUMNS, _CONTEXT = 256, 2048, 512
-
-Run = Callable[[], None]
+BASELINES = Path(__file__).resolve().parent / "baselines.json"
+ALLOWED = 1.25  # times the baseline's cost
+ROUNDS = 40
+MEMORY_ROUNDS = 150  # more, because memory is shared with everybody
+ATTEMPTS = 6
+PASSES, RECORDINGS = 3, 9
 
 
-def _run(name: str, args: dict[int, int], words: np.ndarray, chunks: int, keep: object) -> Run:
-    """A call of all chunks of a kernel; `keep` is what its addresses point into."""
-    block = np.zeros(24, np.int64)
-    for index, value in args.items():
-        block[index] = value
-    function = _FUNCTION(load_kernels([name])[name])
-
-    def run(keep: object = keep) -> None:
-        for chunk in range(chunks):
-            function(block.ctypes.data, words.ctypes.data, chunk, 0)
-
-    return run
+def cost(work: Work, more: int = 1) -> float:
+    """Seconds of the kernel over seconds of its loop, the best of each; `more` times the usual rounds."""
+    paces = [calibrate.read(piece) for piece in work.pieces] or [calibrate.multiply_adds()]
+    best_pace = best_run = float("inf")
+    for i in range(-len(work.runs), more * (MEMORY_ROUNDS if work.pieces else ROUNDS)):
+        paced, ran = _timed(paces[2 * i % len(paces)], work.runs[(2 * i + 1) % len(work.runs)])
+        if i >= 0:  # before, code and data are fetched, and pieces that a cache holds since they were made go
+            best_pace, best_run = min(best_pace, paced), min(best_run, ran)
+    return best_run / best_pace
 
 
-def _matmul(kind: TensorType, tokens: int) -> Run:
-    form = FORMS[kind]
-    packed = pack(kind, random_weight(kind, _ROWS, _COLUMNS, 1)[0], _COLUMNS)
-    x = np.random.default_rng(2).standard_normal((tokens, _COLUMNS)).astype(np.float32)
-    q, y = quantize(x, form.zero), np.zeros((tokens, _ROWS), np.float32)
-    panels = _ROWS // L.LANES
-    args = {
-        L.MM_WEIGHTS: address(packed), L.MM_X: address(q), L.MM_AUX: address(q, tokens * _COLUMNS),
-        L.MM_X_STRIDE: _COLUMNS, L.MM_Y: address(y), L.MM_Y_STRIDE: y.strides[0], L.MM_COLUMNS: _COLUMNS,
-        L.MM_PANELS: panels, L.MM_PANELS_PER_CHUNK: panels, L.MM_SLOT: L.H_TOKENS, L.MM_PLANES: 1,
-    }  # fmt: skip
-    return _run(f"matmul.{form.name}", args, header(tokens), -(-tokens // L.MM_TOKENS), (packed, q, y))
-
-
-def _pack(kind: TensorType) -> Run:
-    raw = random_weight(kind, _ROWS, _COLUMNS, 1)[0]
-    out = pack(kind, raw, _COLUMNS)
-    args = {
-        L.PK_SOURCE: address(raw), L.PK_TARGET: address(out), L.PK_ROWS: _ROWS, L.PK_COLUMNS: _COLUMNS,
-        L.PK_ROW_BYTES: raw.shape[1], L.PK_PANELS_PER_CHUNK: _ROWS // L.LANES,
-    }  # fmt: skip
-    return _run(f"pack.{FORMS[kind].name}", args, header(0), 1, (raw, out))
-
-
-def _rows(name: str, tokens: int = 8) -> Run:
-    x, out = np.random.default_rng(3).standard_normal((2, tokens, _COLUMNS)).astype(np.float32)
-    codes = np.zeros(L.quantized_bytes(2 * tokens, _COLUMNS), np.uint8)
-    weight = np.ones(_COLUMNS, np.float32)
-    args = {
-        L.PW_X: address(x), L.PW_X2: address(out), L.PW_WEIGHT: address(weight), L.PW_COLUMNS: _COLUMNS,
-        L.PW_X_STRIDE: x.strides[0], L.PW_CODES: address(codes), L.PW_AUX: address(codes, tokens * _COLUMNS),
-        L.PW_SLOT: L.H_TOKENS, L.PW_PLANES: 1, L.PW_ROWS: L.H_ONE,
-    }  # fmt: skip
-    return _run(name, args, header(tokens), -(-tokens // L.PW_CHUNK), (x, out, codes, weight))
-
-
-def _attend(kv_type: str, rows: int) -> Run:
-    heads, kv_heads, head_dim = 8, 2, 64
-    key, value = kv_bytes(kv_type, head_dim), kv_bytes(kv_type, head_dim)
-    pool = np.random.default_rng(4).integers(0, 60, (_CONTEXT // L.PAGE, kv_heads, key + value), np.uint8)
-    table = np.arange(_CONTEXT // L.PAGE, dtype=np.int32)
-    q = np.ones((rows, heads, head_dim), np.float32)
-    out, items = np.zeros_like(q), np.array([(0, rows, _CONTEXT - rows, address(table), -1, 0)], np.int64)
-    scratch = np.zeros(L.attention_scratch(max(L.MAX_PAIRS, rows * heads), head_dim), np.uint8)
-    words = header(rows)
-    words[L.H_ITEMS], words[L.H_ITEM_TABLE] = 1, address(items)
-    args = {
-        L.AT_Q: address(q), L.AT_Q_STRIDE: q.strides[0],
-        L.AT_OUT: address(out), L.AT_OUT_STRIDE: q.strides[0],
-        L.AT_HEADS: heads, L.AT_KV_HEADS: kv_heads, L.AT_HEAD_DIM: head_dim, L.AT_POOL: address(pool),
-        L.AT_SCRATCH: address(scratch), L.AT_KEY_BYTES: key, L.AT_VALUE_BYTES: value,
-        L.AT_SCALE: int(np.float32(0.125).view(np.int32)),
-    }  # fmt: skip
-    keep = (pool, table, q, out, items, scratch)
-    return _run(f"attention.attend_{kv_type}_{kv_type}", args, words, kv_heads, keep)
-
-
-_QUANTIZED = [kind for kind in FORMS if FORMS[kind].quantized]
-CASES: dict[str, Callable[[], Run]] = {
-    **{f"{k.name}, 1 token": lambda k=k: _matmul(k, 1) for k in _QUANTIZED},
-    **{f"{k.name}, 64 tokens": lambda k=k: _matmul(k, 64) for k in _QUANTIZED},
-    **{f"pack {k.name}": lambda k=k: _pack(k) for k in _QUANTIZED},
-    "quantize": lambda: _rows("quantize.rows"),
-    "rms_norm": lambda: _rows("pointwise.rms_norm"),
-    "glu_silu": lambda: _rows("pointwise.glu_silu"),
-    "attend f16, 1 row": lambda: _attend("f16", 1),
-    "attend f16, 12 rows": lambda: _attend("f16", 12),
-    "attend q8_0, 1 row": lambda: _attend("q8_0", 1),
-}
-
-
-def cost(run: Run, rounds: int = ROUNDS) -> float:
-    """Seconds of `run` over seconds of the loop, the best of each, taken in turn."""
-    line = np.zeros(2048, np.uint8)
-    best_run = best_loop = float("inf")
-    for i in range(rounds + 2):
+def _timed(pace: Callable[[], object], run: Callable[[], None]) -> tuple[float, float]:
+    """Seconds of one and of the other, with no garbage collected between."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
         began = time.perf_counter()
-        dot_products(line.ctypes.data, LOOP)
+        pace()
         between = time.perf_counter()
         run()
-        ended = time.perf_counter()
-        if i >= 2:  # the first rounds fetch code and data
-            best_loop, best_run = min(best_loop, between - began), min(best_run, ended - between)
-    return best_run / best_loop
+        return between - began, time.perf_counter() - between
+    finally:
+        if collects:
+            gc.enable()
+
+
+def least_cost(case: Callable[[], Work], enough: float, pause: float = 0.2) -> float:
+    """The least of up to ATTEMPTS costs, until one is `enough`. Each has more rounds than the one before and
+    comes a while later, because a neighbour can make a kernel look slow for as long as it stays; and each has
+    memory of its own, because a cache holds less of some pages than of others.
+    """
+    least = float("inf")
+    for attempt in range(ATTEMPTS):
+        work = case()
+        least = min(least, cost(work, 1 + attempt))
+        if least <= enough:
+            break
+        time.sleep(pause * attempt)
+    return least
 
 
 def cpu_name() -> str:
@@ -149,21 +82,41 @@ def cpu_name() -> str:
         model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         model = platform.processor() or platform.machine()
-    return f"{model}, {TARGET}"
+    return f"{model}, {targets.choose(load_config().target).name}"
 
 
-def baseline() -> dict[str, float] | None:
-    """This CPU's recorded costs, if there are any."""
-    everything = json.loads(BASELINES.read_text()) if BASELINES.exists() else {}
-    found: dict[str, float] | None = everything.get(cpu_name())
+def _baselines() -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = json.loads(BASELINES.read_text()) if BASELINES.exists() else {}
     return found
 
 
+def baseline() -> dict[str, float]:
+    """This CPU's recorded costs, by case; none if it was never recorded."""
+    return _baselines().get(cpu_name(), {})
+
+
 def record(costs: dict[str, float]) -> None:
-    """Keep these costs as this CPU's."""
-    everything = json.loads(BASELINES.read_text()) if BASELINES.exists() else {}
-    everything[cpu_name()] = {name: float(f"{value:.4g}") for name, value in costs.items()}
+    """Keep these costs as this CPU's, beside those of cases that still exist and were not measured now."""
+    kept = {name: value for name, value in baseline().items() if name in CASES}
+    rounded = {name: float(f"{value:.4g}") for name, value in costs.items()}
+    everything = _baselines() | {cpu_name(): kept | rounded}
     BASELINES.write_text(json.dumps(everything, indent=1, sort_keys=True) + "\n")
+
+
+def chosen(prefixes: Sequence[str]) -> list[str]:
+    """Names of the cases that begin with one of `prefixes`; all for none."""
+    return [name for name in CASES if not prefixes or name.startswith(tuple(prefixes))]
+
+
+def measure(names: Sequence[str], times: int) -> dict[str, float]:
+    """The lower quartile of so many costs of each case: neighbours add more often than they take. Passes go
+    over all of them, so a bad minute is shared.
+    """
+    found: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(times):
+        for name in names:
+            found[name].append(cost(CASES[name]()))
+    return {name: sorted(costs)[times // 4] for name, costs in found.items()}
 
 
 def main() -> None:
@@ -171,19 +124,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("names", nargs="*", help="beginnings of cases' names; all of them if there are none")
     parser.add_argument("--record", action="store_true", help="keep the costs as this CPU's baseline")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
-    options = parser.parse_args()
-    costs = {name: min(cost(case()) for _ in range(3)) for name, case in CASES.items()}
+    parser.add_argument("--json", action="store_true", help="measure once, print one JSON document")
+    options = parser.parse_intermixed_args()
+    names = chosen(options.names)
+    if not names:
+        known = dict.fromkeys(name.partition(" ")[0] for name in CASES)
+        parser.error(f"no case begins with {' or '.join(options.names)}; there are {', '.join(known)}")
+    costs = measure(names, 1 if options.json else RECORDINGS if options.record else PASSES)
     if options.json:
         print(json.dumps(costs))
     else:
-        known = baseline() or {}
-        for name, value in costs.items():
-            was = f"{value / known[name]:6.2f} of the baseline" if name in known else ""
-            print(f"{name:<22} {value:8.4f} {was}")
+        report(costs, baseline())
     if options.record:
         record(costs)
+        print(f"recorded for {cpu_name()}")
+
+
+def report(costs: dict[str, float], known: dict[str, float]) -> None:
+    """A line for each case."""
+    for name, value in costs.items():
+        was = f"{value / known[name]:6.2f} of the baseline" if name in known else ""
+        print(f"{name:<40} {value:8.4f} {was}".rstrip())
 
 
 if __name__ == "__main__":
