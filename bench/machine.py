@@ -19,7 +19,7 @@ _BYTES = 1 << 30
 
 
 @njit(nogil=True)
-def dot_products(address: int, rounds: int) -> None:
+def _dot_products(address: int, rounds: int) -> None:
     """`rounds` times _TILE dot products, from registers and one line of L1."""
     acc = tiles.zeros_i32(tiles.zeros(8))
     codes = ops.mask_bytes(ops.load_bytes(address), 63)
@@ -72,9 +72,9 @@ class Machine:
         """Operations a second of the target's dot product, with nothing beside it: the best of `repeat`."""
         rounds = 20_000_000
         lines = [np.zeros(2048, np.uint8) for _ in range(threads)]
-        dot_products(lines[0].ctypes.data, 1)
+        _dot_products(lines[0].ctypes.data, 1)
         seconds = min(
-            _together(threads, lambda i: dot_products(lines[i].ctypes.data, rounds)) for _ in range(repeat)
+            _together(threads, lambda i: _dot_products(lines[i].ctypes.data, rounds)) for _ in range(repeat)
         )
         return _OPERATIONS * rounds * threads / seconds
 
