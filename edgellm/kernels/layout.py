@@ -41,12 +41,13 @@ OP_WORDS = 8
 # f32 0.0045 against 0.0024 on a 135M model), and the products gain a tenth at most. Two groups, low and high,
 # make a block of 32.
 #
-# A token may have two rows, one after the other: its values, and what rounding left of them. Their products
-# are added, so that the token is known to 15 bits; where little noise decides much (keys, queries, logits),
-# that is worth it: 0.0015.
+# A token may have two rows: its values, and what rounding left of them. Their products are added, so that
+# the token is known to 15 bits; where noise would stay, in keys and values, that is worth it: 0.0016.
 #
-# Rows stand in tiles, as the kernels take them (token_tiles, largest first). A tile of NT rows at row r0
-# holds
+# Rows stand in tiles, as the kernels take them (largest first). Of tokens with two rows, as many as fill the
+# largest tile have their first rows in one and their second rows in the next; the tokens that are left have
+# theirs side by side: so few do not share a tile's work with others, and one reading of the weights serves
+# both rows. A tile of NT rows at row r0 holds
 #   codes at r0 * K:                        s8 [K/32][8 words][NT][4]
 #   aux at r0 * K/32 * AUX_WORDS * 4:       [K/32][AUX_WORDS][NT] words of 4 bytes, as follows
 AUX_SCALE_LOW = 0  # f32: scale of columns 0-15
@@ -123,11 +124,12 @@ MM_TOKENS = 64  # tokens of a chunk, at most: a multiple of every token tile
     MM_Y_STRIDE,  # number: bytes from token to token
     MM_SLOT,  # number: header word that holds the token count
     MM_PLANES,  # number: quantized rows of a token, 1 or 2
+    MM_PRECISE,  # number: the first panel that takes second rows
     MM_ROWS,  # mapped.* only, whose MM_WEIGHTS is a tensor in its file; number: its rows
     MM_ROW_BYTES,  # number: bytes of a row in the file
     MM_SCRATCH,  # mapped_scratch for every worker
-) = range(16)
-MM_WORDS = 16
+) = range(17)
+MM_WORDS = 17
 
 # pointwise.rms_norm, quantize.rows, pointwise.glu_*: rows in, f32 rows and/or quantized rows out
 (

@@ -39,6 +39,7 @@ from edgellm.kernels.layout import (
     MM_PANELS,
     MM_PANELS_PER_CHUNK,
     MM_PLANES,
+    MM_PRECISE,
     MM_RESIDUAL,
     MM_SLOT,
     MM_TOKENS,
@@ -58,6 +59,7 @@ from edgellm.simd.tiles import (
     add_vector,
     load_pairs,
     load_rows,
+    pair_firsts,
     pair_sums,
     size,
     store_rows,
@@ -78,25 +80,41 @@ def _finish(out, y, at, y_stride, bias, residual):
     store_rows(out, y + at, y_stride)
 
 
+# How the rows of a tile belong to tokens: each to one of its own; rows 2n and 2n + 1 to one; or each is the
+# second row of one whose first has been added up in y already.
+ALONE, PAIRS, SECOND = range(3)
+
+
 @device
-def begin(c, y, y_stride, column, planes):
+def passes_of(count, rows, planes):
+    """Whether the first rows of `count` tokens are a tile of their own, and their second rows the next."""
+    return 2 if planes == 2 and count == LARGEST_TILE and rows >= 2 * count else 1
+
+
+@device
+def begin(c, y, y_stride, column, kind):
     """The sums so far of rows at y: none before the first part; a second row's are in the first's."""
-    if column == 0:
+    if column == 0 or kind == SECOND:
         return zeros_like(c)
-    return load_pairs(c, y, y_stride) if planes == 2 else load_rows(c, y, y_stride)
+    return load_pairs(c, y, y_stride) if kind == PAIRS else load_rows(c, y, y_stride)
 
 
 @device
-def end(out, y, at, y_stride, planes, bias, residual):
-    if planes == 2:
-        _finish(pair_sums(out), y, at, y_stride, bias, residual)
+def end(out, y, at, y_stride, kind, precise, bias, residual):
+    """Sums of a panel to y; `precise` if second rows count."""
+    if kind == PAIRS:
+        _finish(pair_sums(out) if precise else pair_firsts(out), y, at, y_stride, bias, residual)
     else:
+        if kind == SECOND:
+            out = add_rows(out, y + at, y_stride)
         _finish(out, y, at, y_stride, bias, residual)
 
 
 @device
-def _tile(c, panel, block_columns, block_bytes, x_bytes, row, first, last, args):
-    """Rows `row` to `row` + NT, panels `first` to `last`; the tile `c` gives NT."""
+def _tile(c, panel, block_columns, block_bytes, x_bytes, row, rows, first, last, args):
+    """Rows from `row` on, as many as the tile `c` gives, or twice as many; panels `first` to `last`. How many
+    rows there were.
+    """
     columns, planes = get_i64(args + 8 * MM_COLUMNS), get_i64(args + 8 * MM_PLANES)
     x_stride, y_stride = get_i64(args + 8 * MM_X_STRIDE), get_i64(args + 8 * MM_Y_STRIDE)
     x = get_i64(args + 8 * MM_X) + row * x_stride
@@ -109,16 +127,30 @@ def _tile(c, panel, block_columns, block_bytes, x_bytes, row, first, last, args)
     bias, residual = get_i64(args + 8 * MM_BIAS), get_i64(args + 8 * MM_RESIDUAL)
     if residual != 0:
         residual += offset
+    precise = get_i64(args + 8 * MM_PRECISE)
+    passes = passes_of(size(c), rows - row, planes)
     for group in range(first, last, GROUP):
+        end_of_group = min(group + GROUP, last)
         for column in range(0, columns, PART):
             part = min(PART, columns - column)
-            done = column + part == columns
-            for p in range(group, min(group + GROUP, last)):
-                at = p * LANES * 4
-                out = begin(c, y + at, y_stride, column, planes)
-                out = panel(out, w, x + column * x_step, aux + column // BLOCK * aux_step, x_stride, part)
-                end(out, y, at, y_stride, planes, bias if done else 0, residual if done else 0)
-                w += part // block_columns * block_bytes
+            part_bytes = part // block_columns * block_bytes
+            x_part, aux_part = x + column * x_step, aux + column // BLOCK * aux_step
+            for again in range(passes):
+                kind = SECOND if again else PAIRS if planes > passes else ALONE
+                for p in range(max(group, precise) if again else group, end_of_group):
+                    at, over = (
+                        p * LANES * 4,
+                        column + part == columns and (again or passes == 1 or p < precise),
+                    )
+                    out = begin(c, y + at, y_stride, column, kind)
+                    out = panel(out, w + (p - group) * part_bytes, x_part, aux_part, x_stride, part)
+                    end(
+                        out, y, at, y_stride, kind, p >= precise, bias if over else 0, residual if over else 0
+                    )
+                x_part += size(c) * x_stride
+                aux_part += columns // BLOCK * aux_step
+            w += (end_of_group - group) * part_bytes
+    return passes * size(c)
 
 
 @device
@@ -132,17 +164,14 @@ def _matmul(args, header, chunk, panel, block_columns, block_bytes, x_bytes):
     rows = min(tokens * planes, row + MM_TOKENS * planes)
     if LARGEST_TILE >= 8:
         while rows - row >= 8:
-            _tile(zeros(8), panel, block_columns, block_bytes, x_bytes, row, first, last, args)
-            row += 8
+            row += _tile(zeros(8), panel, block_columns, block_bytes, x_bytes, row, rows, first, last, args)
     if LARGEST_TILE >= 4:
         while rows - row >= 4:
-            _tile(zeros(4), panel, block_columns, block_bytes, x_bytes, row, first, last, args)
-            row += 4
+            row += _tile(zeros(4), panel, block_columns, block_bytes, x_bytes, row, rows, first, last, args)
     while rows - row >= 2:
-        _tile(zeros(2), panel, block_columns, block_bytes, x_bytes, row, first, last, args)
-        row += 2
+        row += _tile(zeros(2), panel, block_columns, block_bytes, x_bytes, row, rows, first, last, args)
     if row < rows:
-        _tile(zeros(1), panel, block_columns, block_bytes, x_bytes, row, first, last, args)
+        _tile(zeros(1), panel, block_columns, block_bytes, x_bytes, row, rows, first, last, args)
 
 
 def _kernel(panel, block_columns, block_bytes):

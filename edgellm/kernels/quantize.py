@@ -68,13 +68,19 @@ def tile_of(t, tokens):
 
 @device
 def place_of(args, t, tokens, columns):
-    """Where token t's quantized rows begin (codes, aux), bytes between their words, zero point, planes."""
+    """Where token t's quantized row begins (codes, aux), bytes between its words, zero point, rows, and how
+    far the second row's codes and aux are from the first's.
+    """
     planes = get_i64(args + 8 * PW_PLANES)
-    row = t * planes
+    row, apart = t * planes, t < tokens // LARGEST_TILE * LARGEST_TILE
+    if planes == 2 and apart:
+        row -= t % LARGEST_TILE
     first, nt = tile_of(row, tokens * planes)
+    aux_bytes = columns // BLOCK * AUX_WORDS * 4
     codes = get_i64(args + 8 * PW_CODES) + first * columns + 4 * (row - first)
-    aux = get_i64(args + 8 * PW_AUX) + first * (columns // BLOCK) * AUX_WORDS * 4 + 4 * (row - first)
-    return codes, aux, 4 * nt, get_i64(args + 8 * PW_ZERO), planes
+    aux = get_i64(args + 8 * PW_AUX) + first * aux_bytes + 4 * (row - first)
+    codes_on, aux_on = (nt * columns, nt * aux_bytes) if apart else (4, 4)
+    return codes, aux, 4 * nt, get_i64(args + 8 * PW_ZERO), planes, codes_on, aux_on
 
 
 @device
@@ -82,13 +88,13 @@ def quantize_run(values, count, place, block):
     """`count` blocks (at most RUN), the first being number `block`, from f32 at `values`, into the row (or
     two) that `place` says. `values` is the beginning of ROOM bytes.
     """
-    codes, aux, step, zero, planes = place
+    codes, aux, step, zero, planes, codes_on, aux_on = place
     codes, aux = codes + block * 8 * step, aux + block * AUX_WORDS * step
     for plane in range(planes):
-        _round(values, count, codes + 4 * plane, step)
+        _round(values, count, codes + codes_on * plane, step)
         _fit(values)
         for b in range(count):
-            _put_aux(values + 8 * b, aux + b * AUX_WORDS * step + 4 * plane, step, zero)
+            _put_aux(values + 8 * b, aux + b * AUX_WORDS * step + aux_on * plane, step, zero)
         if plane + 1 < planes:
             for at in range(0, 128 * count, 64):
                 scale = splat(float32(0.0) - get_f32(values + _SCALES + at // 16))

@@ -271,9 +271,8 @@ def load_pairs(typing, like, address, stride):
     return like(like, types.int64, types.int64), emit
 
 
-@intrinsic
-def pair_sums(typing, tile):
-    """Vectors 0 + 1, 2 + 3, ...; a tile of one vector stays as it is."""
+def _of_pairs(tile, one):
+    """A tile of one(builder, v0, v1), one(builder, v2, v3), ...; a tile of one vector stays as it is."""
     if tile.count == 1:
         return tile(tile), lambda context, b, signature, args: args[0]
     result = Tile(tile.vector, tile.count // 2)
@@ -282,10 +281,22 @@ def pair_sums(typing, tile):
         out = ir.Constant(result.ir, ir.Undefined)
         for n in range(result.count):
             pair = (b.extract_value(args[0], 2 * n + i) for i in range(2))
-            out = b.insert_value(out, b.fadd(*pair), n)
+            out = b.insert_value(out, one(b, *pair), n)
         return out
 
     return result(tile), emit
+
+
+@intrinsic
+def pair_sums(typing, tile):
+    """Vectors 0 + 1, 2 + 3, ..."""
+    return _of_pairs(tile, lambda b, first, second: b.fadd(first, second))
+
+
+@intrinsic
+def pair_firsts(typing, tile):
+    """Vectors 0, 2, ..."""
+    return _of_pairs(tile, lambda b, first, second: first)
 
 
 @intrinsic

@@ -160,6 +160,8 @@ def test_kernels_and_bits_on_every_target_of_this_machine(target):
         str(Path(__file__)),
         "--deselect",
         "tests/kernels/test_objects.py",
+        "-m",
+        "not slow",
         "-k",
         "not from_the_map and not speed",  # mapped kernels are these kernels, and take as long to compile
     ]

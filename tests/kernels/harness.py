@@ -103,6 +103,7 @@ def matmul(
     residual: np.ndarray | None = None,
     panels_per_chunk: int = 3,
     planes: int = 1,
+    precise: int = 0,
 ) -> np.ndarray:
     """x [tokens, columns] through packed weights: f32 [tokens, rows]. Checks that nothing outside was
     written.
@@ -126,6 +127,7 @@ def matmul(
         L.MM_PANELS_PER_CHUNK: panels_per_chunk,
         L.MM_SLOT: L.H_TOKENS,
         L.MM_PLANES: planes,
+        L.MM_PRECISE: precise,
     }
     if form.quantized:
         q = quantize(x, form.zero, planes)

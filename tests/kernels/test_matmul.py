@@ -74,7 +74,7 @@ def test_a_row_has_the_same_bits_in_any_company(kind, tokens):
 
 
 @pytest.mark.parametrize("kind", [k for k in KINDS if FORMS[k].quantized], ids=lambda k: k.name)
-@pytest.mark.parametrize("tokens", [1, 2, 3, 7])
+@pytest.mark.parametrize("tokens", [1, 2, 3, 7, 8, 13, 70])
 def test_two_planes_make_the_activations_almost_exact(kind, tokens):
     columns, rows = columns_of(kind, 2), 32
     raw, values = random_weight(kind, rows, columns, seed=tokens)
@@ -86,6 +86,25 @@ def test_two_planes_make_the_activations_almost_exact(kind, tokens):
     assert (np.abs(y - want) <= 2.0**-14 * magnitude).all()
     alone = np.concatenate([matmul(kind, packed, rows, x[i : i + 1].copy(), planes=2) for i in range(tokens)])
     assert y.tobytes() == alone.tobytes()
+
+
+@pytest.mark.parametrize("kind", [k for k in KINDS if FORMS[k].quantized], ids=lambda k: k.name)
+@pytest.mark.parametrize("columns", [256, 2 * L.PART + 256])
+@pytest.mark.parametrize("tokens", [1, 3, 6, 8, 11, 16, 29])
+def test_some_panels_take_second_rows(kind, columns, tokens):
+    """Bit for bit what a product without any and one with all of them give, bias and residual included."""
+    rows, first = 7 * L.LANES, 3
+    raw, _ = random_weight(kind, rows, columns, seed=3)
+    packed = pack(kind, raw, columns)
+    rng = np.random.default_rng(tokens)
+    x = rng.standard_normal((tokens, columns)).astype(np.float32)
+    bias = rng.standard_normal(8 * L.LANES).astype(np.float32)
+    beside = {"bias": bias, "residual": rng.standard_normal((tokens, rows)).astype(np.float32)}
+    some = matmul(kind, packed, rows, x, planes=2, precise=first, **beside)
+    none, every = (matmul(kind, packed, rows, x, planes=n, **beside) for n in (1, 2))
+    cut = first * L.LANES
+    assert some[:, :cut].tobytes() == none[:, :cut].tobytes()
+    assert some[:, cut:].tobytes() == every[:, cut:].tobytes()
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.name)

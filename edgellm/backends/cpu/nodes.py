@@ -71,12 +71,14 @@ def _project(lw: Lowering, node: Node) -> None:
         per_chunk,
     )
     args[L.MM_BIAS] = int(packed.bias.ctypes.data) if packed.bias is not None else 0
-    planes, chunks = args[L.MM_PLANES], -(-packed.panels // per_chunk)
-    assert isinstance(planes, int)
+    chunks = -(-packed.panels // per_chunk)
+    starts = [s for v, s in zip(node.outputs, packed.row_starts, strict=True) if v in lw.precise]
+    args[L.MM_PRECISE] = precise = min(starts) // L.LANES if starts else packed.panels
+    again = packed.panels - precise if args[L.MM_PLANES] == 2 else 0
     work = Work(
         _label([w for w, _ in pairs]) + " " + packed.form.name,
         step_bytes=packed.panels * packed.panel_bytes,
-        row_operations=2 * packed.panels * L.LANES * packed.columns * planes,
+        row_operations=2 * (packed.panels + again) * L.LANES * packed.columns,
     )
     if lw.config.low_memory:
         _from_the_map(lw, args, pairs[0][0], packed)
