@@ -69,18 +69,13 @@ def _dots4(low, high, w, x, nt):
 def _dots5(low, high, w, x, nt):
     """The same with a fifth bit: first a vector whose bit i is the top bit of vector i of the eight."""
     top = load_bytes(w)
-    q = load_bytes(w + 64)
-    low = dot4_small(low, mask_bytes(q, 15) | mask_bytes(shift_left_bytes(top, 4), 16), x)
-    high = dot4_small(high, shift_right_bytes(q, 4) | mask_bytes(top, 16), x + 16 * nt)
-    q = load_bytes(w + 128)
-    low = dot4_small(low, mask_bytes(q, 15) | mask_bytes(shift_left_bytes(top, 3), 16), x + 4 * nt)
-    high = dot4_small(high, shift_right_bytes(q, 4) | mask_bytes(shift_right_bytes(top, 1), 16), x + 20 * nt)
-    q = load_bytes(w + 192)
-    low = dot4_small(low, mask_bytes(q, 15) | mask_bytes(shift_left_bytes(top, 2), 16), x + 8 * nt)
-    high = dot4_small(high, shift_right_bytes(q, 4) | mask_bytes(shift_right_bytes(top, 2), 16), x + 24 * nt)
-    q = load_bytes(w + 256)
-    low = dot4_small(low, mask_bytes(q, 15) | mask_bytes(shift_left_bytes(top, 1), 16), x + 12 * nt)
-    high = dot4_small(high, shift_right_bytes(q, 4) | mask_bytes(shift_right_bytes(top, 3), 16), x + 28 * nt)
+    for i in range(4):
+        q = load_bytes(w + 64 + 64 * i)
+        low_code = mask_bytes(q, 15) | mask_bytes(shift_left_bytes(top, 4), 16)
+        low = dot4_small(low, low_code, x + 4 * nt * i)
+        high_code = shift_right_bytes(q, 4) | mask_bytes(top, 16)
+        high = dot4_small(high, high_code, x + 4 * nt * (i + 4))
+        top = shift_right_bytes(top, 1)
     return low, high
 
 

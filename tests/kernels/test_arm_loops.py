@@ -22,14 +22,14 @@ sys.modules["arm_table"] = arm_table  # dataclasses look their module up
 _spec.loader.exec_module(arm_table)
 
 # How many instructions of a dot loop touch the stack where 32 registers do not suffice; no other's may. On a
-# Pi 4 LLVM sets the 16-bit products of two tokens before all of their sums. Fifth bits make it unroll the
-# loop, and keep shifted ones of later rounds. By form: CPU -> at one token, at two.
+# Pi 4 LLVM sets the 16-bit products of two tokens before all of their sums. By form: CPU -> at one token, at
+# two.
 KNOWN_SPILLS: dict[str, dict[str, tuple[int, int]]] = {
     "q4_0": {"Pi 4": (0, 7)},
     "q4_k": {"Pi 4": (0, 6)},
     "q6_k": {"Pi 4": (0, 28)},
     "q8_0": {"Pi 4": (0, 2)},
-    "q5_k": {"Pi 4": (51, 111), "Pi 5": (4, 48), "M1": (5, 25), "M2": (5, 25), "server of 2022": (2, 20)},
+    "q5_k": {"Pi 4": (0, 7), "Pi 5": (0, 2)},
 }
 
 LISTING = """
