@@ -56,8 +56,8 @@ class Neon(HardwareHalf):
 
 
 class NeonDotProd(Neon):
-    """One `sdot` takes 4 lanes of four products. `smmla` would do twice that for two tokens, but it wants
-    rows of 8 columns, two by two, and gives tiles of 2 x 2: other panels, other tiles.
+    """One `sdot` takes 4 lanes of four products. `smmla` would do twice that for two tokens, but more slowly
+    for one: `bench/ARM.md` has the counts.
     """
 
     def _quarter(self, b, acc, w, v):
