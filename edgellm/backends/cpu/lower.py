@@ -160,7 +160,7 @@ class Lowering:
 
         All later tokens read those, so that their noise does not average out; that of queries does, or of
         what goes on to the next layer. With them, the KL divergence to f32 is 0.0016 instead of 0.0029 on a
-        135M model, for 3% of its prompt's work.
+        135M model, for 5% more products.
         """
         precise = set[Value]()
         attentions = [node for node in self.nodes if isinstance(node.op, RopeAttention)]
