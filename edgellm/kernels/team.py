@@ -40,6 +40,8 @@ from edgellm.kernels.layout import (
     W_CLOCK,
     W_HOLDS,
     W_LEFT,
+    W_PENALTY,
+    W_UNTIL,
     WORKER_WORDS,
 )
 from edgellm.simd.atomics import (
@@ -55,6 +57,7 @@ from edgellm.simd.atomics import (
     mutex_lock,
     mutex_unlock,
     pause,
+    sleep_ns,
 )
 from edgellm.simd.ops import get_i64
 
@@ -65,7 +68,9 @@ _SPINS = 20_000  # looks at the epoch before a worker goes to sleep: about half 
 _LOOKS = 2000  # looks at a done count between two looks at the clock
 _STALL_NS = 300_000  # a worker that holds up the others this long, and longer than ...
 _STALL_CHUNKS = 4  # ... so many of our longest chunks,
-_BENCH_NS = 50_000_000  # takes no chunks for this long
+_BENCH_NS = 4_000_000  # takes no chunks for this long, the first time,
+_BENCH_MOST_NS = 400_000_000  # and no longer than this;
+_FORGET = 10  # after so many times the last time without a stall, it begins anew
 
 
 @device
@@ -115,18 +120,55 @@ def _clock(control, number):
 
 
 @device
+def _bench(control, number, now):
+    """No chunks for this worker for a while: each time twice as long, until it has held up nobody for long."""
+    worker = _worker(control, number)
+    penalty = atomic_load(worker + 8 * W_PENALTY)
+    if now - atomic_load(worker + 8 * W_UNTIL) > _FORGET * penalty:
+        penalty = _BENCH_NS
+    else:
+        penalty = min(2 * penalty, _BENCH_MOST_NS)
+    atomic_store(worker + 8 * W_PENALTY, penalty)
+    atomic_store(worker + 8 * W_UNTIL, now + penalty)
+    atomic_store(worker + 8 * W_BENCHED, 1)
+
+
+@device
 def _bench_holders(control, now):
-    """Whoever holds a chunk now holds up the others: no more chunks for a while."""
+    """Whoever holds a chunk now holds up worker 0."""
     for w in range(1, get_i64(control + 8 * C_WORKERS)):
-        if atomic_load(_worker(control, w) + 8 * W_HOLDS) != 0:
-            atomic_store(_worker(control, w) + 8 * W_BENCHED, now + _BENCH_NS)
+        holds = atomic_load(_worker(control, w) + 8 * W_HOLDS) != 0
+        if holds and atomic_load(_worker(control, w) + 8 * W_BENCHED) == 0:
+            _bench(control, w, now)
+
+
+@device
+def _make_room(control, number, now):
+    """Worker 0, which nobody can replace, is held up: let the last of the others give it a core."""
+    last = number + 1 == get_i64(control + 8 * C_WORKERS)
+    turn = last or atomic_load(_worker(control, number + 1) + 8 * W_BENCHED) != 0
+    if turn and atomic_load(_worker(control, 0) + 8 * W_HOLDS) != 0:
+        _bench(control, number, now)
+        _sit_out(control, number)
+
+
+@device
+def _sit_out(control, number):
+    """Sleep while benched: a worker that spins keeps a core from those who have something to do."""
+    worker = _worker(control, number)
+    if atomic_load(worker + 8 * W_BENCHED) != 0:
+        left = atomic_load(worker + 8 * W_UNTIL) - _clock(control, number)
+        if left > 0:
+            sleep_ns(left, worker + 8 * W_CLOCK)
+        atomic_store(worker + 8 * W_BENCHED, 0)
 
 
 @device
 def _await(control, done, epoch, count, number, patience):
     """Wait until `count` chunks are done: True; False if the epoch ended or was given up.
 
-    Worker 0 benches those who keep it waiting for more than `patience` ns.
+    After more than `patience` ns, worker 0 benches those who keep it waiting; if it is worker 0 that does,
+    another makes room.
     """
     looks = 0
     since = 0
@@ -140,25 +182,16 @@ def _await(control, done, epoch, count, number, patience):
             return False
         pause()
         looks += 1
-        if number == 0 and looks % _LOOKS == 0:
+        if looks % _LOOKS == 0:
             now = _clock(control, number)
             if since == 0:
                 since = now
             elif now - since > patience:
-                _bench_holders(control, now)
+                if number == 0:
+                    _bench_holders(control, now)
+                else:
+                    _make_room(control, number, now)
                 since = now
-
-
-@device
-def _benched(control, number):
-    """Whether this worker is to leave the work to others for now."""
-    until = atomic_load(_worker(control, number) + 8 * W_BENCHED)
-    if until == 0:
-        return False
-    if _clock(control, number) < until:
-        return True
-    atomic_store(_worker(control, number) + 8 * W_BENCHED, 0)
-    return False
 
 
 @device
@@ -169,18 +202,18 @@ def _walk(control, epoch, number, ops, count_ops, header, tickets, times):
     for i in range(count_ops):
         op, ticket = ops + 8 * OP_WORDS * i, tickets + 8 * TICKET_WORDS * i
         count = _chunks(op, header)
-        benched = number != 0 and _benched(control, number)
-        while not benched:
+        if number != 0:
+            _sit_out(control, number)
+        while True:
             if atomic_load(control + 8 * C_ABORT) != 0:
                 return i
             atomic_store(holds, 1)
             chunk = _take(ticket, epoch, count)
             if chunk >= 0:
-                began = _clock(control, number) if number == 0 else 0
+                began = _clock(control, number)
                 call_kernel(get_i64(op + 8 * OP_KERNEL), get_i64(op + 8 * OP_ARGS), header, chunk, number)
                 _mark_done(ticket + 64, epoch)
-                if number == 0:
-                    patience = max(patience, _STALL_CHUNKS * (_clock(control, number) - began))
+                patience = max(patience, _STALL_CHUNKS * (_clock(control, number) - began))
             atomic_store(holds, 0)
             if chunk == -2:
                 return i
@@ -206,7 +239,7 @@ def _give_up(control, epoch, first, ops, count_ops, header, tickets):
             if compare_and_swap(ticket, word, epoch << _SHIFT):
                 break
         if taken > 0:
-            _await(control, ticket + 64, epoch, taken, 0, _BENCH_NS)
+            _await(control, ticket + 64, epoch, taken, 0, _STALL_NS)
 
 
 @kernel

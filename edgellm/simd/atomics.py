@@ -118,6 +118,20 @@ condition_broadcast = _pthread("pthread_cond_broadcast", 1)
 
 
 @intrinsic
+def sleep_ns(typing, nanoseconds, scratch):
+    """Let the OS run others for so long, or until a signal; `scratch` is room for the timespec."""
+
+    def emit(context, b, signature, args):
+        billion = ir.Constant(I64_IR, 10**9)
+        b.store(b.sdiv(args[0], billion), pointer(b, args[1], I64_IR))
+        b.store(b.srem(args[0], billion), pointer(b, args[1], I64_IR, 8))
+        call(b, "nanosleep", _I32, b.inttoptr(args[1], _BYTE_POINTER), ir.Constant(_BYTE_POINTER, None))
+        return context.get_dummy_value()
+
+    return types.none(types.int64, types.int64), emit
+
+
+@intrinsic
 def monotonic_ns(typing, clock, scratch):
     """clock_gettime(clock) in nanoseconds; `scratch` is room for the timespec."""
 

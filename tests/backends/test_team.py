@@ -110,6 +110,39 @@ def test_nobody_spins_after_a_plan_was_given_up():
     assert time.process_time() - began < 0.1
 
 
+def words_of_workers(team, word):
+    """A view of one word of each worker but the first."""
+    return team._control[L.C_WORKER + L.WORKER_WORDS + word :: L.WORKER_WORDS]
+
+
+def test_more_workers_than_cores_bench_each_other_and_nothing_is_lost():
+    team, adder = team_of((os.cpu_count() or 1) + 2), Adder(ops=50, rows=2000)
+    deadline, epoch = time.monotonic() + 20, 0
+    while epoch < 50 or (not words_of_workers(team, L.W_PENALTY).any() and time.monotonic() < deadline):
+        adder.buffers[0] = epoch
+        adder.buffers[1:] = -1
+        team.run(adder.plan)
+        adder.check(epoch)
+        epoch += 1
+    assert words_of_workers(team, L.W_PENALTY).any(), "nobody was benched in 20 s"
+
+
+def test_a_benched_worker_leaves_its_core_to_others():
+    team, adder = team_of(2), Adder(ops=300, rows=2000)
+    team.run(adder.plan)
+    words_of_workers(team, L.W_UNTIL)[:] = time.monotonic_ns() + 400_000_000
+    words_of_workers(team, L.W_BENCHED)[:] = 1
+    began, used = time.monotonic(), time.process_time()
+    while time.monotonic() - began < 0.3:
+        team.run(adder.plan)
+    assert time.process_time() - used < 1.4 * (time.monotonic() - began)
+    time.sleep(0.2)
+    adder.buffers[0] = 5
+    team.run(adder.plan)
+    adder.check(0)
+    assert not words_of_workers(team, L.W_BENCHED).any()
+
+
 def test_a_plan_may_be_dropped_as_soon_as_it_was_run():
     team = team_of(4)
     for epoch in range(300):
