@@ -121,7 +121,7 @@ def _clock(control, number):
 
 @device
 def _bench(control, number, now):
-    """No chunks for this worker for a while: each time twice as long, until it has held up nobody for long."""
+    """No chunks for this worker for a while; twice as long as the last time, unless that is long ago."""
     worker = _worker(control, number)
     penalty = atomic_load(worker + 8 * W_PENALTY)
     if now - atomic_load(worker + 8 * W_UNTIL) > _FORGET * penalty:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,9 +28,25 @@ class Candidates:
         """Only some, in the same order."""
         return Candidates(self.ids[which], self.logits[which], self.ordered)
 
+    @cached_property
+    def peak(self) -> np.float32:
+        """The largest logit."""
+        if self.ordered:
+            return self.logits[0]  # type: ignore[no-any-return]
+        rest = self.logits[self.peaks.size * _TILE :]
+        return max(part.max() for part in (self.peaks, rest) if part.size)
+
+    @cached_property
+    def peaks(self) -> F32:
+        """The largest of each tile, [n // 64]: tile t has every (n // 64)-th logit from t on, so that SIMD
+        runs across tiles; fewer than 64 are left over at the end.
+        """
+        tiles = len(self.logits) // _TILE
+        return self.logits[: tiles * _TILE].reshape(_TILE, tiles).max(axis=0)  # type: ignore[no-any-return]
+
     def probabilities(self) -> NDArray[np.float64]:
         """Softmax over these candidates, [n]."""
-        p = weights(self.logits).astype(np.float64)
+        p = weights(self).astype(np.float64)
         return np.asarray(p / p.sum())
 
 
@@ -46,9 +62,9 @@ def _all_ids(count: int) -> Ids:
     return ids
 
 
-def weights(logits: F32) -> F32:
+def weights(c: Candidates) -> F32:
     """Softmax before its division, [n]: 1 for the best."""
-    return np.asarray(np.exp(logits - logits.max()))
+    return np.asarray(np.exp(c.logits - c.peak))
 
 
 def best(c: Candidates, k: int) -> Candidates:
@@ -56,7 +72,7 @@ def best(c: Candidates, k: int) -> Candidates:
     if c.ordered:
         return c.keep(slice(0, k))
     if k < len(c):
-        c = c.keep(_places_above(c.logits, k))
+        c = c.keep(_places_above(c, k))
         c = c.keep(_places_of_best(c.logits, k))
     order = np.argsort(-c.logits, kind="stable")  # the input is by id, so ties stay by id
     return Candidates(c.ids[order], c.logits[order], ordered=True)
@@ -67,13 +83,15 @@ def ordered(c: Candidates) -> Candidates:
     return best(c, len(c))
 
 
-def _places_above(logits: F32, k: int) -> NDArray[np.int64]:
-    """Places that hold the k largest and few others: the k-th best of the tiles' bests is a lower bound."""
-    tiles = len(logits) // _TILE
+def _places_above(c: Candidates, k: int) -> NDArray[np.int64]:
+    """Places that hold the k largest and few others: the k-th best of the tiles' peaks is a lower bound."""
+    tiles = len(c.peaks)
     if tiles <= k:
-        return np.arange(len(logits))
-    peaks = logits[: tiles * _TILE].reshape(tiles, _TILE).max(axis=1)
-    return np.flatnonzero(logits >= np.partition(peaks, tiles - k)[tiles - k])
+        return np.arange(len(c))
+    bound = np.partition(c.peaks, tiles - k)[tiles - k]
+    high = np.arange(0, _TILE * tiles, tiles)[:, None] + np.flatnonzero(c.peaks >= bound)  # by id, row by row
+    places = np.concatenate([high.ravel(), np.arange(_TILE * tiles, len(c))])
+    return np.asarray(places[c.logits[places] >= bound])
 
 
 def _places_of_best(logits: F32, k: int) -> NDArray[np.bool_]:

@@ -44,7 +44,7 @@ class Sampler:
             _check(float(logits[token]))
             return token
         c = all_tokens(logits)
-        _check(float(logits.max()))
+        _check(float(c.peak))
         for stream, row in enumerate(self._rows, start=1):
             draw = uniform(self._seed, self._choice, len(history), stream) if row.name == "xtc" else 0.0
             c = row.apply(c, self._params, draw)

@@ -16,6 +16,8 @@ from edgellm.sampling.candidates import F32, Candidates, best, ordered, weights
 from edgellm.sampling.params import SamplingParams
 
 _FIRST_GUESS = 256  # candidates that top-p sorts at first; nearly always enough
+_STEPS, _BUCKETS = 32, 1024  # top-p's buckets: for each unit of a logit, and in all
+_TILE = 64  # weights that `choose` adds up before it looks at them one by one
 
 
 def add_bias(logits: F32, bias: Mapping[int, float]) -> F32:
@@ -64,20 +66,31 @@ def typical(c: Candidates, p: float) -> Candidates:
 
 def top_p(c: Candidates, p: float) -> Candidates:
     """The fewest best that hold the mass p together, at least one."""
-    peak, total = c.logits.max(), float(weights(c.logits).sum(dtype=np.float64))
-    guess = len(c) if c.ordered else _FIRST_GUESS
-    while True:
-        head = best(c, guess)
-        mass = np.cumsum(np.exp(head.logits - peak), dtype=np.float64) / total
-        count = int(np.searchsorted(mass, p, side="left")) + 1
-        if count <= len(head) or guess >= len(c):
-            return head.keep(slice(0, count))
-        guess *= 8
+    weight = weights(c)
+    needed = p * float(weight.sum(dtype=np.float64))
+    head = c if c.ordered else best(c, _FIRST_GUESS)
+    mass = np.cumsum(weight if head is c else weights(head), dtype=np.float64)
+    if mass[-1] < needed and len(head) < len(c):
+        return _top_p_of_many(c, weight, needed)
+    return head.keep(slice(0, int(np.searchsorted(mass, needed, side="left")) + 1))
+
+
+def _top_p_of_many(c: Candidates, weight: F32, needed: float) -> Candidates:
+    """Buckets of nearly equal logits say where the border is; only what is in its bucket must be sorted."""
+    bucket = np.minimum((c.peak - c.logits) * _STEPS, _BUCKETS).astype(np.int64)
+    mass = np.concatenate([[0.0], np.cumsum(np.bincount(bucket, weights=weight))])
+    border = max(int(np.searchsorted(mass, needed, side="left")) - 1, 0)
+    kept = bucket < border
+    at_border = np.flatnonzero(bucket == border)
+    at_border = at_border[np.argsort(-c.logits[at_border], kind="stable")]
+    inside = mass[border] + np.cumsum(weight[at_border], dtype=np.float64)
+    kept[at_border[: int(np.searchsorted(inside, needed, side="left")) + 1]] = True
+    return c.keep(kept)
 
 
 def min_p(c: Candidates, p: float) -> Candidates:
     """Those at least p times as likely as the best."""
-    return c.keep(c.logits >= float(c.logits.max()) + math.log(p))
+    return c.keep(c.logits >= float(c.peak) + math.log(p))
 
 
 def xtc(c: Candidates, threshold: float, chance: float, draw: float) -> Candidates:
@@ -92,15 +105,24 @@ def xtc(c: Candidates, threshold: float, chance: float, draw: float) -> Candidat
 def temperature(c: Candidates, t: float) -> Candidates:
     """Logits, from the best one down, divided by t: never too large, however small t is."""
     with np.errstate(over="ignore"):
-        cooled = (c.logits - c.logits.max()).astype(np.float64) / t
+        cooled = (c.logits - c.peak).astype(np.float64) / t
         return Candidates(c.ids, cooled.astype(np.float32), c.ordered)
 
 
 def choose(c: Candidates, draw: float) -> int:
-    """The token id at `draw` in [0, 1) of the cumulated probabilities."""
-    mass = np.cumsum(weights(c.logits), dtype=np.float64)
-    place = int(np.searchsorted(mass, draw * mass[-1], side="right"))
-    return int(c.ids[min(place, len(c) - 1)])
+    """The token id at `draw` in [0, 1) of the cumulated probabilities; never one whose probability is 0."""
+    weight = weights(c)
+    mass = np.cumsum(np.add.reduceat(weight, np.arange(0, len(c), _TILE)), dtype=np.float64)
+    target = min(draw * mass[-1], _just_below(mass[-1]))
+    tile = int(np.searchsorted(mass, target, side="right"))
+    within = np.cumsum(weight[tile * _TILE : (tile + 1) * _TILE], dtype=np.float64)
+    rest = target - (mass[tile - 1] if tile else 0.0)
+    place = int(np.searchsorted(within, min(rest, _just_below(within[-1])), side="right"))
+    return int(c.ids[tile * _TILE + place])
+
+
+def _just_below(x: float) -> float:
+    return math.nextafter(x, 0.0)
 
 
 class Row(NamedTuple):

@@ -130,6 +130,7 @@ def test_more_workers_than_cores_bench_each_other_and_nothing_is_lost():
 def test_a_benched_worker_leaves_its_core_to_others():
     team, adder = team_of(2), Adder(ops=300, rows=2000)
     team.run(adder.plan)
+    time.sleep(0.5)  # so that it is not just sitting out a time of its own
     words_of_workers(team, L.W_UNTIL)[:] = time.monotonic_ns() + 400_000_000
     words_of_workers(team, L.W_BENCHED)[:] = 1
     began, used = time.monotonic(), time.process_time()

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive import (
     naive_min_p,
+    naive_order,
     naive_penalize,
     naive_softmax,
     naive_top_k,
@@ -130,6 +131,35 @@ def test_penalties_equal_their_naive_twin(logits, data):
     np.testing.assert_allclose(
         out, naive_penalize(logits.tolist(), history, 1.3, 0.4, 0.2), rtol=1e-5, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("spread", [0.01, 1, 4, 30])
+@pytest.mark.parametrize("p", [0.05, 0.5, 0.95, 0.9999])
+@pytest.mark.parametrize("levels", [3, 100_000])
+def test_top_p_of_many_is_the_shortest_head_of_the_order(spread, p, levels):
+    rng = np.random.default_rng(7)
+    logits = (np.round(rng.standard_normal(2000) * levels) / levels * spread).astype(np.float32)
+    logits[rng.integers(0, len(logits), 50)] = -np.inf
+    kept = ids(samplers.top_p(all_tokens(logits), p))
+    order = naive_order(logits.tolist())
+    assert kept == sorted(order[: len(kept)])
+    mass = np.cumsum(np.array(naive_softmax(logits.tolist()))[order])
+    assert mass[len(kept) - 1] >= p - 1e-5
+    assert len(kept) == 1 or mass[len(kept) - 2] < p + 1e-5
+
+
+@pytest.mark.parametrize("size", [1, 64, 65, 1000, 5000])
+def test_choose_among_many_follows_the_cumulated_probabilities(size):
+    rng = np.random.default_rng(size)
+    logits = rng.standard_normal(size).astype(np.float32)
+    logits[rng.integers(0, size, size // 2)] = -np.inf
+    logits[size // 3] = 1
+    probabilities = np.array(naive_softmax(logits.tolist()))
+    mass = np.cumsum(probabilities)
+    for draw in [0.0, *rng.random(300).tolist(), 1 - 2**-53]:
+        token = samplers.choose(all_tokens(logits), draw)
+        assert probabilities[token] > 0
+        assert mass[token] - probabilities[token] - 1e-6 <= draw <= mass[token] + 1e-6
 
 
 def test_top_p_finds_a_mass_spread_over_many():
