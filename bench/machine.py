@@ -13,19 +13,21 @@ from numpy.typing import NDArray
 from edgellm.kernels import jit  # chooses the target, before any operation is used
 from edgellm.simd import ops, tiles
 
-_TILE = 8  # accumulators: enough to hide a dot product's latency
+_TILE = 6  # accumulators: they hide a dot product's latency, and fit into sixteen registers of half a vector
 _OPERATIONS = 2 * 4 * 16 * _TILE  # of one round: a multiplication and its addition are two
 _BYTES = 1 << 30
 
 
 @njit(nogil=True)
 def _dot_products(address: int, rounds: int) -> None:
-    """`rounds` times _TILE dot products, from registers and one line of L1."""
-    acc = tiles.zeros_i32(tiles.zeros(8))
+    """`rounds` times _TILE dot products, from registers and a few lines of L1: always others, so that nothing
+    can be computed before the loop.
+    """
+    acc = tiles.zeros_i32(tiles.zeros(_TILE))
     codes = ops.mask_bytes(ops.load_bytes(address), 63)
-    for _ in range(rounds):
-        acc = tiles.dot4(acc, codes, address + 64)
-    tiles.store_rows(acc, address + 128, 64)
+    for i in range(rounds):
+        acc = tiles.dot4(acc, codes, address + 64 + 32 * (i % 16))
+    tiles.store_rows(acc, address + 1024, 64)
 
 
 @njit(nogil=True)
