@@ -18,8 +18,8 @@ from edgellm.simd import targets
 
 # Everything outside libc would tie an object to the process that compiled it.
 LIBC = {
-    "clock_gettime", "memcpy", "memset", "pthread_cond_broadcast", "pthread_cond_wait", "pthread_mutex_lock",
-    "pthread_mutex_unlock",
+    "clock_gettime", "memcpy", "memset", "nanosleep", "pthread_cond_broadcast", "pthread_cond_wait",
+    "pthread_mutex_lock", "pthread_mutex_unlock",
 }  # fmt: skip
 _ARM = {"attention.attend_f16_f16": ["fmla", "fcvtl"]}
 INSTRUCTIONS = {
