@@ -48,7 +48,7 @@ _SAMPLING_KEYS = {  # of general.sampling.*, and the fields they set
 
 @dataclass
 class LoadedModel:
-    """A model that answers. `defaults` are the sampling fields that its file recommends."""
+    """A model that answers. `defaults`: the sampling fields that its file, else the catalogue, recommends."""
 
     name: str
     path: Path
@@ -110,7 +110,7 @@ class LoadedModel:
         return added and self.tokenizer.add_eos and len(ids) > 1 and ids[-1] == self.tokenizer.eos_id
 
     def default_params(self) -> SamplingParams:
-        """The sampling that the file recommends, else ours."""
+        """The recommended sampling, else ours."""
         return SamplingParams(**self.defaults)
 
     def close(self) -> None:
@@ -172,7 +172,8 @@ def load(
     except BaseException:
         file.close()
         raise
-    return LoadedModel(str(model), path, file, graph, loaded, engine, _defaults(file), tokenizer)
+    defaults = _defaults(file) or hub.recommended_sampling(model)
+    return LoadedModel(str(model), path, file, graph, loaded, engine, defaults, tokenizer)
 
 
 def _with_words(message: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -248,6 +248,15 @@ def test_chat_takes_the_files_own_sampling_unless_told_otherwise(tmp_path):
         assert (params.temperature, params.top_k, params.top_p) == (0.25, 7, 0.95)
 
 
+def test_where_the_file_recommends_no_sampling_the_catalogue_may(tmp_path, monkeypatch):
+    monkeypatch.setattr(edgellm.hub, "recommended_sampling", lambda model: {"temperature": 0.5})
+    for metadata, expected in (({}, (0.5, 40)), ({"general.sampling.top_k": 7}, (0.8, 7))):
+        path = write_model(tmp_path / "sampling.gguf", **metadata)
+        with edgellm.LLM(path, backend="reference", max_sequences=1) as llm:
+            params = llm._loaded.default_params()
+            assert (params.temperature, params.top_k) == expected
+
+
 def test_a_language_model_does_not_embed(llm):
     with pytest.raises(edgellm.UsageError, match="makes no embeddings"):
         llm.embed(["a"])

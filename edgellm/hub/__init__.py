@@ -18,7 +18,7 @@ own, and a row in `entries.SOURCES`.
 from __future__ import annotations
 
 from edgellm.hub.entries import Entry, catalogue
-from edgellm.hub.names import pull, remove, resolve
+from edgellm.hub.names import pull, recommended_sampling, remove, resolve
 from edgellm.hub.source import Progress
 from edgellm.hub.store import Installed, Removed, file_bytes, installed
 
@@ -31,6 +31,7 @@ __all__ = [
     "file_bytes",
     "installed",
     "pull",
+    "recommended_sampling",
     "remove",
     "resolve",
 ]

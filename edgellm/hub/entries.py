@@ -1,8 +1,8 @@
 """The catalogue: `models/catalog.toml`, read and checked.
 
 A model's table holds `description`, `license`, `parameters` and `quant`; `bytes` and `sha256` where they
-are surely known; and `sources`, tried in order. `bytes` without `sha256` is an estimate, for lists and for
-the question whether the disk has room.
+are surely known; `sampling`, what its makers recommend; and `sources`, tried in order. `bytes` without
+`sha256` is an estimate, for lists and for the question whether the disk has room.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import dataclasses
 import difflib
 import re
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -43,6 +44,7 @@ class Entry:
     sources: tuple[Source, ...]
     file_bytes: int | None = None
     sha256: str | None = None
+    sampling: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def expected(self) -> Expected:
@@ -86,6 +88,7 @@ def _entry(path: Path, name: str, table: Any) -> Entry:
         sources=sources,
         file_bytes=_field(where, table, "bytes", int, optional=True),
         sha256=sha256,
+        sampling=_sampling(where, table),
         **texts,
     )
 
@@ -113,6 +116,14 @@ def _checksum(where: str, table: dict[str, Any]) -> str | None:
     if sha256 is not None and not _SHA256.fullmatch(sha256):
         raise FormatError(f"{where}: sha256 is {sha256!r}, not 64 hexadecimal digits")
     return sha256
+
+
+def _sampling(where: str, table: dict[str, Any]) -> dict[str, float]:
+    given: dict[str, float] = _field(where, table, "sampling", dict, optional=True) or {}
+    for key, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise FormatError(f"{where}: `sampling.{key}` is {value!r}, not a number")
+    return given
 
 
 def _field(where: str, table: dict[str, Any], key: str, kind: type, *, optional: bool = False) -> Any:

@@ -79,6 +79,12 @@ def remove(name: str) -> Removed:
         ) from error
 
 
+def recommended_sampling(model: str | os.PathLike[str]) -> dict[str, float]:
+    """The sampling fields that the makers of a catalogue model recommend; of others nothing is known."""
+    entry = catalogue().get(model.lower()) if isinstance(model, str) else None
+    return dict(entry.sampling) if entry else {}
+
+
 def _known(name: str) -> tuple[str, Expected]:
     """The name in its one spelling, and what is known of its file. Raises ModelNotFoundError."""
     if name.startswith(_HUB):

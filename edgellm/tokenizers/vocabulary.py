@@ -107,7 +107,7 @@ def _numbers(metadata: Mapping[str, Any], name: str, length: int, kinds: str) ->
     value = metadata.get(PREFIX + name)
     if value is None:
         return None
-    array = np.asarray(value) if isinstance(value, np.ndarray | list) else np.empty(0, object)
+    array = value if isinstance(value, np.ndarray) else np.empty(0, object)  # lists hold what is no number
     if array.dtype.kind not in kinds or array.ndim != 1:
         raise FormatError(f"{PREFIX}{name} is not an array of numbers of the right type")
     if len(array) != length:

@@ -12,6 +12,7 @@ from edgellm.hub.entries import catalogue, nearest, read_catalogue
 from edgellm.hub.huggingface import HuggingFaceSource
 from edgellm.hub.pypi import PyPISource
 from edgellm.hub.repository import quant_of
+from edgellm.sampling import SamplingParams
 
 ENTRY = """
 [models."tiny:1m"]
@@ -38,6 +39,7 @@ def test_every_entry_agrees_with_its_files(name):
         assert quant_of(file) == entry.quant, "all sources of a name hold the quant type that it states"
     assert entry.description
     assert entry.license
+    SamplingParams(**entry.sampling)
 
 
 def test_a_size_without_a_checksum_is_not_a_demand():
@@ -62,6 +64,7 @@ def test_nearest_names_the_family_first_and_then_what_looks_alike():
         ('"huggingface"', '"gopher"', "'gopher' is none of pypi, huggingface"),
         ('file = "tiny.gguf"', 'fil = "tiny.gguf"', "has the fields repo, file, not repo, fil"),
         ('quant = "Q8_0"', 'quant = "Q8_0"\nsha256 = "12"', "not 64 hexadecimal digits"),
+        ('license = "l"', 'license = "l"\nsampling.top_k = "7"', "`sampling.top_k` is '7', not a number"),
         ("description", "= description", "cannot be read"),
     ],
 )

@@ -63,6 +63,7 @@ def test_an_unknown_pre_tokenizer_is_named_at_once(bpe):
         ("token_type", np.ones(SIZE, np.float32)),
         ("token_type", "x"),
         ("token_type", ["1"]),
+        ("token_type", [np.ones(2, np.int32), np.ones(3, np.int32)]),
         ("scores", np.ones(3, np.float32)),
         ("scores", np.full(SIZE, np.nan, np.float32)),
         ("merges", 5),
