@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgellm.cli.options import DEFAULT, Ctx, Json, KVType, LowMemory, System, Threads, sampling_options
+from edgellm.cli.piped import read_prompt, with_piped
 from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def run(
     *,
     sampling: dict[str, Any],
 ) -> None:
-    """Print one answer, as it comes; without PROMPT, standard input is the prompt.
+    """Print one answer, as it comes. What is piped in comes before PROMPT; without PROMPT, it is the prompt.
 
     A single argument is the MODEL if it looks like one: NAME:TAG, a .gguf file, hf.co/..., or a name of the
     catalogue. Otherwise it is the PROMPT, for the default model.
@@ -48,7 +49,7 @@ def run(
         raise UsageError("--raw has no messages, so --system has no place: give one of them", "system")
     SamplingParams(**sampling)  # what is wrong with them is said before anything is loaded
     name, prompt = split_arguments(first, second)
-    text = prompt if prompt is not None else read_prompt()
+    text = read_prompt() if prompt is None else with_piped(prompt)
     answer = Answer()
     with open_model(name, threads, ctx, 1, low_memory, kv_type) as (model, load_s):
         tokens = _prompt_tokens(model, text, system, raw)
@@ -83,21 +84,6 @@ def looks_like_model(text: str) -> bool:
     from edgellm.hub import catalogue
 
     return text in catalogue()
-
-
-def read_prompt() -> str:
-    """All of standard input. UsageError if there is nobody to type it, or nothing in it."""
-    if sys.stdin.isatty():
-        raise UsageError(
-            'there is no prompt: edgellm run MODEL "PROMPT", or pipe it in; edgellm chat converses'
-        )
-    try:
-        text = sys.stdin.read()
-    except UnicodeDecodeError as error:
-        raise UsageError(f"standard input is not {error.encoding} text: {error.reason}") from None
-    if not text.strip():
-        raise UsageError("the prompt on standard input is empty")
-    return text
 
 
 def _prompt_tokens(model: ServedModel, text: str, system: str | None, raw: bool) -> list[int]:

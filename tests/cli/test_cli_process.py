@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from edgellm.cli import piped
+
 # The command line with a fake model that says "Grün".
 _FAKE = f"""
 import sys
@@ -57,6 +59,25 @@ def test_stdin_is_the_prompt(default_model):
     by_pipe = json.loads(run(*asked, input=ASKED[0]).stdout)
     by_argument = json.loads(run(default_model, *ASKED, "--json").stdout)
     assert by_pipe["token_ids"] == by_argument["token_ids"]
+
+
+def test_stdin_comes_before_the_prompt(default_model, tmp_path):
+    whole = json.loads(run(default_model, "A small house.\n\nSum this up:", *ASKED[1:], "--json").stdout)
+    by_pipe = run(default_model, "Sum this up:", *ASKED[1:], "--json", input="A small house.\n")
+    assert json.loads(by_pipe.stdout)["token_ids"] == whole["token_ids"]
+    assert json.loads(by_pipe.stdout)["prompt_tokens"] == whole["prompt_tokens"]
+
+
+def test_a_pipe_in_which_nothing_comes_is_not_waited_for(monkeypatch, capsys):
+    ours, theirs = os.pipe()
+    monkeypatch.setattr(piped, "_WAIT_S", 0.05)
+    with os.fdopen(ours, "r") as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert piped.with_piped("Hi") == "Hi"
+        assert "nothing came on standard input for 0.05 s" in capsys.readouterr().err
+        os.close(theirs)
+        assert piped.with_piped("Hi") == "Hi"
+    assert capsys.readouterr().err == ""
 
 
 def test_control_c_ends_an_answer_with_130(default_model):
