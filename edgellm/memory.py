@@ -1,8 +1,10 @@
-"""How much memory there is for the KV cache, and how many pages that makes."""
+"""How much memory there is, for the KV cache above all, and how many pages that makes."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +37,14 @@ def total_memory() -> int | None:
     """Bytes of memory that this process could ever have: the machine's, or its cgroup's limit."""
     known = [x for x in (_system_total(), *(_cgroup_limit(limit) for limit, _ in _CGROUPS)) if x is not None]
     return min(known) if known else None
+
+
+def give_back() -> None:
+    """Let the system have what was freed, where the C library keeps it and can be asked."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+        if trim is not None:
+            trim(0)
 
 
 def _system_total() -> int | None:

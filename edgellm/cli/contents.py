@@ -8,7 +8,7 @@ from typing import Any
 
 from edgellm import models
 from edgellm.backends.base import PAGE_SIZE, BackendConfig, page_bytes
-from edgellm.cli.footprint import footprint, parameters
+from edgellm.cli.footprint import footprint, parameters, process_bytes
 from edgellm.errors import EdgeLLMError, UsageError
 from edgellm.gguf import GGUFFile
 from edgellm.graph import Graph
@@ -18,7 +18,7 @@ from edgellm.memory import available_memory
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes for one conversation of `context_length` tokens.
+    """Bytes for one conversation of `context_length` tokens; `process` is Python and the tokenizer.
 
     `estimated` where no kernel runs the model. `available` is None where the system does not say;
     `most_context` is the longest context that fits, in tokens, 0 for none.
@@ -27,6 +27,7 @@ class Memory:
     weights: int
     kv_cache: int
     scratch: int
+    process: int
     context_length: int
     estimated: bool
     available: int | None
@@ -34,7 +35,7 @@ class Memory:
 
     @property
     def total(self) -> int:
-        return self.weights + self.kv_cache + self.scratch
+        return self.weights + self.kv_cache + self.scratch + self.process
 
     @property
     def fits(self) -> bool:
@@ -63,14 +64,15 @@ class Contents:
         return {**asdict(self), "memory": self.memory.as_json() if self.memory else None}
 
 
-def read_contents(file: GGUFFile, ctx: int | None = None, threads: int | None = None) -> Contents:
-    """Look into an open file. Raises UsageError for a context longer than the model's.
+def read_contents(file: GGUFFile, **sizes: Any) -> Contents:
+    """Look into an open file. `sizes` are what `load` takes: context_length, threads, kv_type, low_memory.
 
-    Whatever else is wrong with the model is its `problem`.
+    Raises UsageError for one that makes no sense, such as a context longer than the model's. Whatever else
+    is wrong with the model is its `problem`.
     """
     architecture = _value(file, "general.architecture", str)
     types = Counter(info.type.name for info in file.tensors.values())
-    memory, problem = _memory(file, ctx, threads)
+    memory, problem = _memory(file, sizes)
     return Contents(
         path=str(file.path),
         architecture=architecture,
@@ -91,12 +93,10 @@ def _value(file: GGUFFile, key: str, kind: type) -> Any:
     return value if isinstance(value, kind) and not isinstance(value, bool) else None
 
 
-def _memory(file: GGUFFile, ctx: int | None, threads: int | None) -> tuple[Memory | None, str | None]:
+def _memory(file: GGUFFile, sizes: dict[str, Any]) -> tuple[Memory | None, str | None]:
     try:
         graph = models.build(file)
-        plan, config = configure(
-            graph, file, available=None, context_length=ctx, max_sequences=1, threads=threads
-        )
+        plan, config = configure(graph, file, available=None, max_sequences=1, **sizes)
         found, problem = footprint(graph, file, config)
     except UsageError:
         raise
@@ -105,6 +105,7 @@ def _memory(file: GGUFFile, ctx: int | None, threads: int | None) -> tuple[Memor
     available = available_memory()
     memory = Memory(
         **found,
+        process=process_bytes(file),
         context_length=plan.context_length,
         estimated=problem is not None,
         available=available,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sized
 
 from edgellm.backends.base import BackendConfig, page_bytes, slot_bytes
 from edgellm.backends.cpu.lower import Lowering
@@ -12,6 +13,9 @@ from edgellm.errors import UnsupportedError
 from edgellm.gguf import GGUFFile
 from edgellm.graph import Graph
 from edgellm.loading import scratch_estimate
+
+_PYTHON = 40 << 20  # bytes of the interpreter and its libraries, once they have answered
+_TOKEN, _MERGE = 280, 100  # and of the tokenizer, measured on six vocabularies of 32 to 152 thousand tokens
 
 
 def predict(graph: Graph, file: GGUFFile, config: BackendConfig) -> dict[str, int]:
@@ -38,6 +42,13 @@ def estimate(graph: Graph, file: GGUFFile, config: BackendConfig) -> dict[str, i
         "kv_cache": cache_bytes(graph, config),
         "scratch": scratch_estimate(graph, config),
     }
+
+
+def process_bytes(file: GGUFFile) -> int:
+    """About how much the process takes beside what the backend holds: Python, and the tokenizer."""
+    arrays = (file.metadata.get(f"tokenizer.ggml.{name}") for name in ("tokens", "merges"))
+    tokens, merges = (len(a) if isinstance(a, Sized) else 0 for a in arrays)
+    return _PYTHON + _TOKEN * tokens + _MERGE * merges
 
 
 def cache_bytes(graph: Graph, config: BackendConfig) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgellm.cli.options import Json, Threads
+from edgellm.cli.options import Json, KVType, LowMemory, Threads
 
 if TYPE_CHECKING:
     from edgellm.cli.contents import Contents, Memory
@@ -21,12 +21,14 @@ def inspect(
         int | None, typer.Option(min=1, help="Tokens of context to plan for.", show_default="what run takes")
     ] = None,
     threads: Threads = None,
+    kv_type: KVType = "f16",
+    low_memory: LowMemory = False,
     as_json: Json = False,
 ) -> None:
     """Show what is in a model file, and what memory one conversation with it will hold.
 
-    No weights are loaded. Memory is what edgellm itself holds once the context is full: packed weights, KV
-    cache and scratch; Python and its libraries come on top. A model that edgellm cannot run is shown too.
+    No weights are loaded. Memory is what the process holds once the context is full: packed weights, KV
+    cache, scratch, and about what Python and the tokenizer take. A model that cannot run is shown too.
     """
     from edgellm.cli.contents import read_contents
     from edgellm.cli.progress import ProgressShow
@@ -36,7 +38,9 @@ def inspect(
     with ProgressShow() as show:
         path = resolve(model, lambda what, done, total: show(what, done, total))
     with open_gguf(path) as file:
-        contents = read_contents(file, ctx, threads)
+        contents = read_contents(
+            file, context_length=ctx, threads=threads, kv_type=kv_type, low_memory=low_memory
+        )
     print(json.dumps(contents.as_json()) if as_json else "\n".join(_lines(contents)))
 
 
@@ -65,6 +69,7 @@ def _memory_rows(m: Memory) -> list[tuple[str, str]]:
         ("  weights", mib(m.weights)),
         ("  kv cache", mib(m.kv_cache)),
         ("  scratch", mib(m.scratch)),
+        ("  process", mib(m.process)),
         ("  total", f"{mib(m.total)}, {_verdict(m)}"),
     ]
 

@@ -24,17 +24,14 @@ def load_model(
     low_memory: bool = False,
     kv_type: str = "f16",
 ) -> ServedModel:
-    """Find, pull and load a model; `kv_type` is a name, or two and a comma between. Raises what
-    `edgellm.loading.load` raises.
-    """
-    pair = tuple(kv_type.split(",")) if "," in kv_type else kv_type
+    """Find, pull and load a model. Raises what `edgellm.loading.load` raises."""
     loaded = load(
         name,
         threads=threads,
         context_length=ctx,
         max_sequences=max_sequences,
         max_queue=queue,
-        kv_type=pair,  # type: ignore[arg-type]  # load says what is wrong with a tuple of another length
+        kv_type=kv_type,
         low_memory=low_memory,
         progress=show,
     )

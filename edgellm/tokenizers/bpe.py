@@ -8,7 +8,6 @@ there is none.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cached_property
 
 from tokenizers import Regex, models, pre_tokenizers
 from tokenizers import Tokenizer as Engine
@@ -39,42 +38,39 @@ class Bpe:
     """The Kind for byte-level BPE. UnsupportedError if the pre-tokenizer is unknown."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
-        self._pre = find_pre(vocabulary.pre)
+        self._tokens = vocabulary.tokens
+        pre = find_pre(vocabulary.pre)
+        self._engine = Engine(_model(vocabulary, pre.ignore_merges))
+        split = [pre_tokenizers.Split(Regex(pattern), behavior="isolated") for pattern in pre.patterns]
+        byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        self._engine.pre_tokenizer = pre_tokenizers.Sequence([*split, byte_level])
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text without special tokens."""
         ids: list[int] = self._engine.encode_batch_fast([text], add_special_tokens=False)[0].ids
-        absent = len(self._vocabulary.tokens)
+        absent = len(self._tokens)
         return [i for i in ids if i != absent] if absent in ids else ids
 
     def piece(self, token_id: int) -> bytes:
         """The bytes of a normal token; a character outside the alphabet stands for itself."""
-        text = self._vocabulary.tokens[token_id]
+        text = self._tokens[token_id]
         return b"".join(_BYTES.get(char) or char.encode() for char in text)
 
-    @cached_property
-    def _engine(self) -> Engine:
-        engine = Engine(self._model())
-        split = [pre_tokenizers.Split(Regex(pattern), behavior="isolated") for pattern in self._pre.patterns]
-        byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-        engine.pre_tokenizer = pre_tokenizers.Sequence([*split, byte_level])
-        return engine
 
-    def _model(self) -> models.BPE:
-        ids = self._vocabulary.ids
-        complete = all(char in ids for char in ALPHABET)
-        vocab = ids if complete else {**ids, _ABSENT: len(self._vocabulary.tokens)}
-        unknown = None if complete else _ABSENT
-        merges = [_merge(text, rank) for rank, text in enumerate(self._vocabulary.merges)]
+def _model(vocabulary: Vocabulary, ignore_merges: bool) -> models.BPE:
+    ids = vocabulary.ids
+    complete = all(char in ids for char in ALPHABET)
+    vocab = ids if complete else {**ids, _ABSENT: len(vocabulary.tokens)}
+    unknown = None if complete else _ABSENT
+    merges = [_merge(text, rank) for rank, text in enumerate(vocabulary.merges)]
 
-        def make(merges: list[Merge]) -> models.BPE:
-            return models.BPE(vocab, merges, unk_token=unknown, ignore_merges=self._pre.ignore_merges)
+    def make(merges: list[Merge]) -> models.BPE:
+        return models.BPE(vocab, merges, unk_token=unknown, ignore_merges=ignore_merges)
 
-        try:
-            return make(merges)
-        except Exception:  # the library raises no narrower class: a merge names an absent token
-            return make(list(_usable(merges, ids)))
+    try:
+        return make(merges)
+    except Exception:  # the library raises no narrower class: a merge names an absent token
+        return make(list(_usable(merges, ids)))
 
 
 def _merge(text: str, rank: int) -> Merge:

@@ -11,7 +11,8 @@ from edgellm.tokenizers.vocabulary import TokenType, Vocabulary
 class Kind(Protocol):
     """One kind of tokenizer, made from a vocabulary.
 
-    Making one is cheap: whatever takes long is built when `encode` is first called.
+    All is built at once: what building takes in memory is given back before the weights come. FormatError
+    if that cannot be done.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None: ...

@@ -8,17 +8,12 @@ merged by the score of what they make; what is no piece becomes byte tokens.
 from __future__ import annotations
 
 import struct
-from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgellm.errors import FormatError
 from edgellm.tokenizers.kinds import byte_of
 from edgellm.tokenizers.vocabulary import TokenType, Vocabulary
-
-if TYPE_CHECKING:
-    from sentencepiece import SentencePieceProcessor
 
 _SPACE = "▁"
 
@@ -27,9 +22,17 @@ class SentencePiece:
     """The Kind for SentencePiece models. FormatError if there are no scores, or no unknown token."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
+        # Here, because most models start without it, and it takes its time.
+        from sentencepiece import SentencePieceProcessor
+
         if vocabulary.scores is None:
             raise FormatError("tokenizer.ggml.scores is missing: a SentencePiece vocabulary needs it")
-        self._vocabulary = vocabulary
+        self._tokens = vocabulary.tokens
+        self._processor = SentencePieceProcessor()
+        try:
+            self._processor.LoadFromSerializedProto(model_proto(vocabulary))
+        except (RuntimeError, ValueError) as error:
+            raise FormatError(f"tokenizer.ggml.tokens make no SentencePiece model: {error}") from None
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text without special tokens; spaces are kept as they are."""
@@ -38,19 +41,7 @@ class SentencePiece:
 
     def piece(self, token_id: int) -> bytes:
         """The bytes of a normal token."""
-        return self._vocabulary.tokens[token_id].replace(_SPACE, " ").encode()
-
-    @cached_property
-    def _processor(self) -> SentencePieceProcessor:
-        # Here, because most models start without it, and it takes its time.
-        from sentencepiece import SentencePieceProcessor
-
-        processor = SentencePieceProcessor()
-        try:
-            processor.LoadFromSerializedProto(model_proto(self._vocabulary))
-        except (RuntimeError, ValueError) as error:
-            raise FormatError(f"tokenizer.ggml.tokens make no SentencePiece model: {error}") from None
-        return processor
+        return self._tokens[token_id].replace(_SPACE, " ").encode()
 
 
 def model_proto(vocabulary: Vocabulary) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -55,26 +56,26 @@ class Tokenizer:
         return self
 
     def _load(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
         mark_end_tokens(vocabulary)
         self._types: list[int] = vocabulary.types.tolist()
         self._bytes: dict[int, bytes] = {}
         self._kind = KINDS[vocabulary.model](vocabulary)
         sentencepiece = vocabulary.model == "llama"
-        self._read_ids({"bos": 1, "eos": 2} if sentencepiece else {})
+        self._read_ids(vocabulary, {"bos": 1, "eos": 2} if sentencepiece else {})
+        self._vocabulary = replace(vocabulary, merges=[])  # 20 MB of text that the engine has
         flags = vocabulary.flags
         add_bos = sentencepiece or find_pre(vocabulary.pre).add_bos
         self.add_bos = self._checked(flags.get("add_bos_token", add_bos), "bos", self.bos_id)
         self.add_eos = self._checked(flags.get("add_eos_token", False), "eos", self.eos_id)
         self.add_space_prefix = sentencepiece and flags.get("add_space_prefix", True)
 
-    def _read_ids(self, defaults: Mapping[str, int]) -> None:
-        stated = self._vocabulary.special_ids
-        known = {**{k: i for k, i in defaults.items() if i < self.vocab_size}, **stated}
+    def _read_ids(self, vocabulary: Vocabulary, defaults: Mapping[str, int]) -> None:
+        stated = vocabulary.special_ids
+        known = {**{k: i for k, i in defaults.items() if i < len(vocabulary.tokens)}, **stated}
         self.bos_id = known.get("bos")
         self.eos_id = known.get("eos")
-        self.eot_id = eot_id(self._vocabulary)
-        self.end_ids = end_ids(self._vocabulary, [self.eos_id, stated.get("eot"), stated.get("eom")])
+        self.eot_id = eot_id(vocabulary)
+        self.end_ids = end_ids(vocabulary, [self.eos_id, stated.get("eot"), stated.get("eom")])
 
     def _checked(self, add: bool, name: str, token_id: int | None) -> bool:
         if add and token_id is None:
