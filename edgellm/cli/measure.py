@@ -5,8 +5,10 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -79,7 +81,9 @@ def measure(name: str, threads: int | None, work: Workload, progress: LoadProgre
         with closing(backends.find("auto")(graph, file, config, progress)) as backend:
             count = threads or _default_threads()
             for batch in work.batches:
-                for test, run in _tests(Bench(backend, batch), work):
+                bench = Bench(backend, batch)
+                for test, work_once in _tests(bench, work):
+                    run = partial(_interruptible, bench, work_once)
                     run()  # warms caches, and the memory that is touched for the first time
                     runs = [run() for _ in range(work.repeat)]
                     ops = _profile(backend, run) if work.profile else None
@@ -121,6 +125,21 @@ def _tests(bench: Bench, work: Workload) -> Iterator[tuple[str, Callable[[], _Ti
         yield f"tg{work.gen_tokens}", lambda: bench.generate(work.gen_tokens)
 
 
+def _interruptible(bench: Bench, run: Callable[[], _Timed]) -> _Timed:
+    """Run on another thread: Ctrl-C reaches the main one between two lines of Python, never in a step."""
+    with ThreadPoolExecutor(1) as other:
+        running: list[Future[_Timed]] = []
+        try:
+            running.append(other.submit(run))
+            return running[0].result()
+        except KeyboardInterrupt:
+            bench.stop()
+            while not all(future.done() for future in running):
+                time.sleep(0.01)
+                bench.stop()
+            raise
+
+
 def _profile(backend: Backend, run: Callable[[], _Timed]) -> list[OpTime]:
     profile = backend.profile()
     run()
@@ -145,10 +164,15 @@ class Bench:
     """Runs `batch` sequences over a backend, each in pages of its own."""
 
     def __init__(self, backend: Backend, batch: int) -> None:
-        self._backend, self._batch = backend, batch
+        self._backend, self._batch, self._stopped = backend, batch, False
         self._vocab = backend.graph.vocab_size
         each = backend.config.num_pages // batch
         self._pages = [range(i * each, (i + 1) * each) for i in range(batch)]
+
+    def stop(self) -> None:
+        """End what runs now, on another thread, soon; its figures mean nothing then."""
+        self._stopped = True
+        self._backend.cancel()
 
     def prompt(self, tokens: int) -> _Timed:
         """Process a prompt of so many tokens in each sequence, one sequence after the other."""
@@ -157,6 +181,8 @@ class Bench:
         began, steps = time.perf_counter(), 0
         for sequence in range(self._batch):
             for start in range(0, tokens, most):
+                if self._stopped:
+                    break
                 chunk = ids[start : start + most]
                 rows = self._rows(sequence, 0, len(chunk), start)
                 self._backend.execute(Batch(chunk, [rows], [len(chunk) - 1]))
@@ -168,6 +194,8 @@ class Bench:
         ids = [1 + i % (self._vocab - 1) for i in range(self._batch)]
         began = time.perf_counter()
         for position in range(tokens):
+            if self._stopped:
+                break
             rows = [self._rows(i, i, 1, position) for i in range(self._batch)]
             logits = self._backend.execute(Batch(ids, rows, range(self._batch)))
             ids = np.argmax(logits, axis=-1).tolist()

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
+
+import numpy as np
 import pytest
 from tiny import tiny_llama
 
@@ -41,6 +47,31 @@ def test_gigabytes_are_weights_times_steps(cli, model):
     # 300 tokens are two steps (256 and 44), 4 generated ones are four.
     assert prompt["gigabytes_per_second"] == pytest.approx(weights * 2 * prompt["samples"][0] / 300 / 1e9)
     assert generated["gigabytes_per_second"] == pytest.approx(weights * generated["samples"][0] / 1e9)
+
+
+def test_control_c_ends_a_step(cli, model, monkeypatch):
+    running, cancelled = threading.Event(), threading.Event()
+
+    class Endless(ReferenceBackend):
+        def execute(self, batch):
+            running.set()
+            assert cancelled.wait(20)
+            return np.zeros((len(batch.outputs), self.graph.vocab_size), np.float32)
+
+        def cancel(self):
+            cancelled.set()
+
+    def interrupt():
+        running.wait(20)
+        time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(backends, "find", lambda name: Endless)
+    presser = threading.Thread(target=interrupt)
+    presser.start()
+    assert cli("bench", model, "--threads", "1").code == 130
+    presser.join()
+    assert cancelled.is_set()
 
 
 def test_a_test_of_no_tokens_is_left_out(cli, model):
