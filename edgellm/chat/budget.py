@@ -36,6 +36,11 @@ class Budget:
         # By id: a container, kept alive, its parts, and its depth.
         self._known: dict[int, tuple[Any, int, int]] = {}
 
+    @property
+    def spent(self) -> int:
+        """Bytes of all values so far."""
+        return self._bytes
+
     def tick(self) -> None:
         """A step: an iteration of a loop, a call, a comparison."""
         if time.thread_time() > self._deadline:
@@ -108,8 +113,10 @@ def current_budget() -> Budget:
     return _current.get() or Budget()
 
 
-def start_budget() -> None:
-    _current.set(Budget())
+def start_budget() -> Budget:
+    budget = Budget()
+    _current.set(budget)
+    return budget
 
 
 def is_container(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import copy_context
@@ -25,6 +26,7 @@ CHATML = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 _MAX_MESSAGE = 1000
+_MUCH = 16 * 2**20  # bytes of values that a rendering made
 _REMEDY = "use another template, or tell the model's author"
 
 
@@ -82,11 +84,16 @@ class ChatTemplate:
         return copy_context().run(self._render, {"messages": messages, **variables})
 
     def _render(self, variables: dict[str, Any]) -> str:
-        start_budget()
+        budget, failed = start_budget(), None
         try:
-            return "".join(_limited(self._template.generate(variables)))
+            text = "".join(_limited(self._template.generate(variables)))
         except Exception as error:  # a template may raise anything
-            raise _explained(error) from None
+            failed = _explained(error)
+        if budget.spent > _MUCH:
+            gc.collect()  # recursive loops and macros hold themselves, and all that they made
+        if failed is not None:
+            raise failed
+        return text
 
 
 @cache

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import time
+import tracemalloc
 
 import pytest
 from fuzz import renderer, run
@@ -69,6 +71,23 @@ def test_what_was_found_is_refused(source, monkeypatch):
     assert time.thread_time() - begin < 1
     assert run.peak() - before < run.MAX_GROWTH
     assert messages == HI
+
+
+def test_what_was_refused_leaves_nothing_behind():
+    """A recursive loop holds itself, and with it all that it made."""
+    source = "{% for x in [1, 2] recursive %}{{ loop(('user').zfill(10**6)) }}{% endfor %}"
+    template = ChatTemplate(source)
+    gc.disable()
+    tracemalloc.start()
+    try:
+        with pytest.raises(TemplateError, match="made more than"):
+            template.render(HI)
+        left, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert most > 64 << 20
+    assert left < 1 << 20
 
 
 def test_some_thousand_renderings(monkeypatch):
