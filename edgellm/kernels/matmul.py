@@ -87,7 +87,9 @@ ALONE, PAIRS, SECOND = range(3)
 
 @device
 def passes_of(count, rows, planes):
-    """Whether the first rows of `count` tokens are a tile of their own, and their second rows the next."""
+    """How many tiles one after the other take the rows of `count` tokens: two where the first rows fill one,
+    and the second rows the next.
+    """
     return 2 if planes == 2 and count == LARGEST_TILE and rows >= 2 * count else 1
 
 
@@ -138,15 +140,11 @@ def _tile(c, panel, block_columns, block_bytes, x_bytes, row, rows, first, last,
             for again in range(passes):
                 kind = SECOND if again else PAIRS if planes > passes else ALONE
                 for p in range(max(group, precise) if again else group, end_of_group):
-                    at, over = (
-                        p * LANES * 4,
-                        column + part == columns and (again or passes == 1 or p < precise),
-                    )
+                    at, twice = p * LANES * 4, p >= precise
+                    over = column + part == columns and (again or passes == 1 or not twice)
                     out = begin(c, y + at, y_stride, column, kind)
                     out = panel(out, w + (p - group) * part_bytes, x_part, aux_part, x_stride, part)
-                    end(
-                        out, y, at, y_stride, kind, p >= precise, bias if over else 0, residual if over else 0
-                    )
+                    end(out, y, at, y_stride, kind, twice, bias if over else 0, residual if over else 0)
                 x_part += size(c) * x_stride
                 aux_part += columns // BLOCK * aux_step
             w += (end_of_group - group) * part_bytes

@@ -13,8 +13,7 @@ change, so a worker that reads them looks twice.
 
 from __future__ import annotations
 
-import sys
-
+from edgellm.kernels.benching import bench_holders, clock, make_room, sit_out, worker_words
 from edgellm.kernels.jit import device, kernel
 from edgellm.kernels.layout import (
     C_ABORT,
@@ -27,8 +26,6 @@ from edgellm.kernels.layout import (
     C_SLEEPERS,
     C_STOP,
     C_TICKETS,
-    C_WORKER,
-    C_WORKERS,
     OP_ARGS,
     OP_DIV,
     OP_KERNEL,
@@ -36,13 +33,8 @@ from edgellm.kernels.layout import (
     OP_SLOT,
     OP_WORDS,
     TICKET_WORDS,
-    W_BENCHED,
-    W_CLOCK,
     W_HOLDS,
     W_LEFT,
-    W_PENALTY,
-    W_UNTIL,
-    WORKER_WORDS,
 )
 from edgellm.simd.atomics import (
     atomic_load,
@@ -53,24 +45,18 @@ from edgellm.simd.atomics import (
     condition_wait,
     fence,
     fetch_add,
-    monotonic_ns,
     mutex_lock,
     mutex_unlock,
     pause,
-    sleep_ns,
 )
 from edgellm.simd.ops import get_i64
 
-_CLOCK = 6 if sys.platform == "darwin" else 1  # CLOCK_MONOTONIC
 _SHIFT = 24
 _LOW = (1 << _SHIFT) - 1
 _SPINS = 20_000  # looks at the epoch before a worker goes to sleep: about half a millisecond
 _LOOKS = 2000  # looks at a done count between two looks at the clock
 _STALL_NS = 300_000  # a worker that holds up the others this long, and longer than ...
-_STALL_CHUNKS = 4  # ... so many of our longest chunks,
-_BENCH_NS = 4_000_000  # takes no chunks for this long, the first time,
-_BENCH_MOST_NS = 400_000_000  # and no longer than this;
-_FORGET = 10  # after so many times the last time without a stall, it begins anew
+_STALL_CHUNKS = 4  # ... so many of our longest chunks, is benched
 
 
 @device
@@ -110,60 +96,6 @@ def _mark_done(done, epoch):
 
 
 @device
-def _worker(control, number):
-    return control + 8 * (C_WORKER + WORKER_WORDS * number)
-
-
-@device
-def _clock(control, number):
-    return monotonic_ns(_CLOCK, _worker(control, number) + 8 * W_CLOCK)
-
-
-@device
-def _bench(control, number, now):
-    """No chunks for this worker for a while; twice as long as the last time, unless that is long ago."""
-    worker = _worker(control, number)
-    penalty = atomic_load(worker + 8 * W_PENALTY)
-    if now - atomic_load(worker + 8 * W_UNTIL) > _FORGET * penalty:
-        penalty = _BENCH_NS
-    else:
-        penalty = min(2 * penalty, _BENCH_MOST_NS)
-    atomic_store(worker + 8 * W_PENALTY, penalty)
-    atomic_store(worker + 8 * W_UNTIL, now + penalty)
-    atomic_store(worker + 8 * W_BENCHED, 1)
-
-
-@device
-def _bench_holders(control, now):
-    """Whoever holds a chunk now holds up worker 0."""
-    for w in range(1, get_i64(control + 8 * C_WORKERS)):
-        holds = atomic_load(_worker(control, w) + 8 * W_HOLDS) != 0
-        if holds and atomic_load(_worker(control, w) + 8 * W_BENCHED) == 0:
-            _bench(control, w, now)
-
-
-@device
-def _make_room(control, number, now):
-    """Worker 0, which nobody can replace, is held up: let the last of the others give it a core."""
-    last = number + 1 == get_i64(control + 8 * C_WORKERS)
-    turn = last or atomic_load(_worker(control, number + 1) + 8 * W_BENCHED) != 0
-    if turn and atomic_load(_worker(control, 0) + 8 * W_HOLDS) != 0:
-        _bench(control, number, now)
-        _sit_out(control, number)
-
-
-@device
-def _sit_out(control, number):
-    """Sleep while benched: a worker that spins keeps a core from those who have something to do."""
-    worker = _worker(control, number)
-    if atomic_load(worker + 8 * W_BENCHED) != 0:
-        left = atomic_load(worker + 8 * W_UNTIL) - _clock(control, number)
-        if left > 0:
-            sleep_ns(left, worker + 8 * W_CLOCK)
-        atomic_store(worker + 8 * W_BENCHED, 0)
-
-
-@device
 def _await(control, done, epoch, count, number, patience):
     """Wait until `count` chunks are done: True; False if the epoch ended or was given up.
 
@@ -183,37 +115,37 @@ def _await(control, done, epoch, count, number, patience):
         pause()
         looks += 1
         if looks % _LOOKS == 0:
-            now = _clock(control, number)
+            now = clock(control, number)
             if since == 0:
                 since = now
             elif now - since > patience:
                 if number == 0:
-                    _bench_holders(control, now)
+                    bench_holders(control, now)
                 else:
-                    _make_room(control, number, now)
+                    make_room(control, number, now)
                 since = now
 
 
 @device
 def _walk(control, epoch, number, ops, count_ops, header, tickets, times):
     """All ops of the plan, in order; how many were walked. When each was over goes to `times`, if not 0."""
-    holds = _worker(control, number) + 8 * W_HOLDS
+    holds = worker_words(control, number) + 8 * W_HOLDS
     patience = _STALL_NS
     for i in range(count_ops):
         op, ticket = ops + 8 * OP_WORDS * i, tickets + 8 * TICKET_WORDS * i
         count = _chunks(op, header)
         if number != 0:
-            _sit_out(control, number)
+            sit_out(control, number)
         while True:
             if atomic_load(control + 8 * C_ABORT) != 0:
                 return i
             atomic_store(holds, 1)
             chunk = _take(ticket, epoch, count)
             if chunk >= 0:
-                began = _clock(control, number)
+                began = clock(control, number)
                 call_kernel(get_i64(op + 8 * OP_KERNEL), get_i64(op + 8 * OP_ARGS), header, chunk, number)
                 _mark_done(ticket + 64, epoch)
-                patience = max(patience, _STALL_CHUNKS * (_clock(control, number) - began))
+                patience = max(patience, _STALL_CHUNKS * (clock(control, number) - began))
             atomic_store(holds, 0)
             if chunk == -2:
                 return i
@@ -222,7 +154,7 @@ def _walk(control, epoch, number, ops, count_ops, header, tickets, times):
         if count > 0 and not _await(control, ticket + 64, epoch, count, number, patience):
             return i
         if times != 0:
-            atomic_store(times + 8 * i, _clock(control, number))
+            atomic_store(times + 8 * i, clock(control, number))
     return count_ops
 
 
@@ -263,7 +195,7 @@ def run(control, plan, unused, unused2):
         mutex_unlock(control + 8 * C_MUTEX)
     times = get_i64(plan + 32)
     if times != 0:
-        atomic_store(times, _clock(control, 0))
+        atomic_store(times, clock(control, 0))
         times += 8
     reached = _walk(control, epoch, 0, ops, count_ops, header, tickets, times)
     if reached < count_ops:
@@ -280,7 +212,7 @@ def _nothing_new(control, seen):
 @kernel
 def work(control, number, unused, unused2):
     """Any other worker: until told to stop, walk each plan as its epoch begins; sleep when none does."""
-    seen = get_i64(_worker(control, number) + 8 * W_LEFT)
+    seen = get_i64(worker_words(control, number) + 8 * W_LEFT)
     while atomic_load(control + 8 * C_STOP) == 0:
         spins = 0
         while spins < _SPINS and _nothing_new(control, seen):
@@ -299,4 +231,4 @@ def work(control, number, unused, unused2):
         if epoch != seen and epoch % 2 == 0 and atomic_load(control + 8 * C_EPOCH) == epoch:
             _walk(control, epoch, number, ops, count_ops, header, tickets, 0)
             seen = epoch
-            atomic_store(_worker(control, number) + 8 * W_LEFT, seen)
+            atomic_store(worker_words(control, number) + 8 * W_LEFT, seen)

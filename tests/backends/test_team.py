@@ -137,11 +137,14 @@ def test_a_benched_worker_leaves_its_core_to_others():
     while time.monotonic() - began < 0.3:
         team.run(adder.plan)
     assert time.process_time() - used < 1.4 * (time.monotonic() - began)
-    time.sleep(0.2)
+    deadline = time.monotonic() + 10  # on a busy machine it may well be benched again
+    while words_of_workers(team, L.W_BENCHED).any() and time.monotonic() < deadline:
+        team.run(adder.plan)
+        time.sleep(0.02)
+    assert not words_of_workers(team, L.W_BENCHED).any()
     adder.buffers[0] = 5
     team.run(adder.plan)
     adder.check(0)
-    assert not words_of_workers(team, L.W_BENCHED).any()
 
 
 def test_a_plan_may_be_dropped_as_soon_as_it_was_run():

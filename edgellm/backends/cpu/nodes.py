@@ -204,52 +204,52 @@ def _slice(lw: Lowering, node: Node) -> None:
 def _attention(lw: Lowering, node: Node) -> None:
     """Two ops: turn and store keys and values, then attend."""
     assert isinstance(node.op, RopeAttention)
-    attention, rope = node.op.attention, node.op.rope
-    _check_attention(lw, node, attention)
-    q, k, v = (lw.read(value) for value in node.inputs)
+    _check_attention(lw, node, node.op.attention)
+    _rope_store(lw, node, node.op)
+    _attend(lw, node, node.op.attention)
+
+
+def _sizes(lw: Lowering, node: Node) -> tuple[int, int, int, int, int]:
+    """Heads, kv heads, dimensions of a head, and a page's bytes of a kv head: of keys, of values."""
     heads, head_dim = (int(d) for d in node.inputs[0].shape[1:] if isinstance(d, int))
     kv_heads = node.inputs[1].shape[1]
     assert isinstance(kv_heads, int)
-    pool = lw.pools[attention.cache]
+    k_type, v_type = lw.config.kv_types
+    return heads, kv_heads, head_dim, kv_bytes(k_type, head_dim), kv_bytes(v_type, head_dim)
 
+
+def _rope_store(lw: Lowering, node: Node, op: RopeAttention) -> None:
+    q, k, v = (lw.read(value) for value in node.inputs)
+    heads, kv_heads, head_dim, key_bytes, value_bytes = _sizes(lw, node)
     args: list[Argument] = [0] * L.RS_WORDS
     args[L.RS_Q], args[L.RS_K], args[L.RS_V] = q.ref, k.ref, v.ref
     args[L.RS_Q_STRIDE], args[L.RS_K_STRIDE], args[L.RS_V_STRIDE] = q.stride, k.stride, v.stride
-    args[L.RS_HEADS], args[L.RS_KV_HEADS], args[L.RS_HEAD_DIM], args[L.RS_POOL] = (
-        heads,
-        kv_heads,
-        head_dim,
-        pool,
-    )
-    k_type, v_type = lw.config.kv_types
-    key_bytes, value_bytes = kv_bytes(k_type, head_dim), kv_bytes(v_type, head_dim)
+    args[L.RS_HEADS], args[L.RS_KV_HEADS], args[L.RS_HEAD_DIM] = heads, kv_heads, head_dim
+    args[L.RS_POOL] = lw.pools[op.attention.cache]
     args[L.RS_KEY_BYTES], args[L.RS_VALUE_BYTES] = key_bytes, value_bytes
-    if rope is not None:
-        table = lw.rope_table(rope, node.weights[1])
-        args[L.RS_DIMS], args[L.RS_NEOX] = rope.dims, int(rope.style == "neox")
+    if op.rope is not None:
+        table = lw.rope_table(op.rope, node.weights[1])
+        args[L.RS_DIMS], args[L.RS_NEOX] = op.rope.dims, int(op.rope.style == "neox")
         args[L.RS_TABLE] = int(table.rows.ctypes.data)
     work = Work("rope_store", row_bytes=4 * head_dim * (2 * heads + 3 * kv_heads))
-    lw.emit(f"rope.turn_and_store_{k_type}_{v_type}", args, L.H_TOKENS, L.PW_CHUNK, 1, work)
+    kernel = "rope.turn_and_store_{}_{}".format(*lw.config.kv_types)
+    lw.emit(kernel, args, L.H_TOKENS, L.PW_CHUNK, 1, work)
 
+
+def _attend(lw: Lowering, node: Node, attention: ops.Attention) -> None:
+    """The spans of rows that were cut for many threads are merged by a third op."""
+    heads, kv_heads, head_dim, key_bytes, value_bytes = _sizes(lw, node)
     q = lw.read(node.inputs[0])
     out = lw.make(node.outputs[0])
     pairs = max(L.MAX_PAIRS, heads // kv_heads)
     lw.program.group = max(lw.program.group, heads // kv_heads)
     lw.program.kv_heads = min(lw.program.kv_heads or kv_heads, kv_heads)
     scratch = -(-L.attention_scratch(pairs, head_dim) // 64) * 64
-    args = [0] * L.AT_WORDS
-    args[L.AT_Q], args[L.AT_Q_STRIDE], args[L.AT_OUT], args[L.AT_OUT_STRIDE] = (
-        q.ref,
-        q.stride,
-        out.ref,
-        out.stride,
-    )
-    args[L.AT_HEADS], args[L.AT_KV_HEADS], args[L.AT_HEAD_DIM], args[L.AT_POOL] = (
-        heads,
-        kv_heads,
-        head_dim,
-        pool,
-    )
+    args: list[Argument] = [0] * L.AT_WORDS
+    args[L.AT_Q], args[L.AT_Q_STRIDE] = q.ref, q.stride
+    args[L.AT_OUT], args[L.AT_OUT_STRIDE] = out.ref, out.stride
+    args[L.AT_HEADS], args[L.AT_KV_HEADS], args[L.AT_HEAD_DIM] = heads, kv_heads, head_dim
+    args[L.AT_POOL] = lw.pools[attention.cache]
     args[L.AT_SCALE], args[L.AT_WINDOW] = float_bits(attention.scale), attention.window
     args[L.AT_SCRATCH] = lw.arena.buffer(scratch * lw.threads, len(lw.program.ops))
     args[L.AT_SCRATCH_STRIDE] = scratch
@@ -261,7 +261,8 @@ def _attention(lw: Lowering, node: Node) -> None:
     args[L.AT_KEY_BYTES], args[L.AT_VALUE_BYTES] = key_bytes, value_bytes
     each = (key_bytes + value_bytes) // L.PAGE * kv_heads
     work = Work("attend", key_bytes=each, key_operations=4 * head_dim * heads)
-    lw.emit(f"attention.attend_{k_type}_{v_type}", args, L.H_ITEMS, 1, kv_heads, work)
+    kernel = "attention.attend_{}_{}".format(*lw.config.kv_types)
+    lw.emit(kernel, args, L.H_ITEMS, 1, kv_heads, work)
     if lw.slots:
         lw.emit("attention.merge", args, L.H_MERGES, 1, heads, Work("merge"))
 

@@ -1,0 +1,203 @@
+"""One span of attention for one tile of pairs: scores, softmax, weighted values.
+
+A page holds 32 tokens of one layer. For each kv head in turn: keys transposed, then values:
+
+      K [head_dim][32 tokens] f16   one vector is 16 tokens of one dimension: scores need no horizontal sums
+      V [32 tokens][head_dim] f16   one vector is 16 dimensions of one token
+
+Keys and values may each be f32, f16 or q8_0; the last has bytes so arranged, then f16 scales [blocks of 32
+dimensions][32 tokens], for keys and for values alike.
+
+A tile is NT pairs of a row and a query head: q [head_dim][NT], scores [NT][SPAN]; then its state, rows of
+16 f32, one for each pair: maximum and sum of the span, both of what came before, and the factors of both.
+"""
+
+from __future__ import annotations
+
+from edgellm.kernels.jit import ATTENTION_TILES, device, float32, int32, int64
+from edgellm.kernels.layout import KV_BLOCK, LANES, PAGE, SPAN
+from edgellm.kernels.math import exp
+from edgellm.simd.ops import (
+    fma,
+    get_i32,
+    lane_numbers,
+    load_f16,
+    load_f32,
+    load_i8,
+    max_f32,
+    maximum,
+    put_f32,
+    splat,
+    splat_i32,
+    store_f32,
+    sum_f32,
+    to_f32,
+    where_at_most,
+)
+from edgellm.simd.tiles import (
+    fetch_ahead,
+    fma_splat,
+    fma_vector,
+    load_rows,
+    scaled_sum,
+    size,
+    store_rows,
+    zeros_like,
+)
+
+LARGE, SMALL = ATTENTION_TILES  # pairs of a tile
+_WIDE = LARGE > 8  # whether there are registers for a small tile against two vectors at once
+FAR = float32(-1.0e30)  # a score that no exponential survives; finite, so that it subtracts from itself
+PEAK, TOTAL, OLD_PEAK, OLD_TOTAL, NEW_FACTOR, OLD_FACTOR = (64 * i for i in range(6))
+STATE_BYTES = 6 * 64
+
+
+def plain_scores(load, width):
+    """scores(c, page, values, after, head_dim, q, out): a page's keys times the pairs' queries, 32 scores of
+    each pair. The page's `values` and the keys of the page `after` it are fetched meanwhile.
+    """
+
+    @device
+    def scores(c, page, values, after, head_dim, q, out):
+        nt, row = size(c), PAGE * width
+        if _WIDE and nt <= SMALL:
+            low, high = zeros_like(c), zeros_like(c)
+            for d in range(head_dim):
+                fetch_ahead(c, values + d * row, 1, 2)
+                fetch_ahead(c, after + d * row, 1, 2)
+                low = fma_splat(low, load(page + d * row), q + 4 * nt * d, 4)
+                high = fma_splat(high, load(page + d * row + LANES * width), q + 4 * nt * d, 4)
+            store_rows(low, out, 4 * SPAN)
+            store_rows(high, out + 4 * LANES, 4 * SPAN)
+        else:
+            for half in range(2):
+                acc = zeros_like(c)
+                for d in range(head_dim):
+                    acc = fma_splat(acc, load(page + d * row + half * LANES * width), q + 4 * nt * d, 4)
+                store_rows(acc, out + 4 * LANES * half, 4 * SPAN)
+
+    return scores
+
+
+@device
+def scores_q8_0(c, page, values, after, head_dim, q, out):
+    """The same for bytes with a scale for each key and 32 dimensions."""
+    nt = size(c)
+    for half in range(2):
+        acc = zeros_like(c)
+        for block in range(0, head_dim, KV_BLOCK):
+            part = zeros_like(c)
+            for d in range(block, min(block + KV_BLOCK, head_dim)):
+                fetch_ahead(c, values + d * PAGE, 1, 2)
+                fetch_ahead(c, after + d * PAGE, 1, 2)
+                key = to_f32(load_i8(page + d * PAGE + half * LANES))
+                part = fma_splat(part, key, q + 4 * nt * d, 4)
+            scale = load_f16(page + head_dim * PAGE + 2 * (block // KV_BLOCK * PAGE + half * LANES))
+            acc = fma_vector(acc, part, scale)
+        store_rows(acc, out + 4 * LANES * half, 4 * SPAN)
+
+
+@device
+def softmax(scores, count, last, window, peak_at, total_at):
+    """Scores of one pair for `count` keys -> e^(score - their maximum), in place; maximum and sum. Keys after
+    number `last`, or `window` before it, weigh nothing.
+    """
+    keys, far, top = lane_numbers(), splat(FAR), splat(FAR)
+    for i in range(0, count, LANES):
+        x = where_at_most(keys, splat_i32(int32(last - i)), load_f32(scores + 4 * i), far)
+        if window > 0:
+            x = where_at_most(keys, splat_i32(int32(last - window - i)), far, x)
+        store_f32(scores + 4 * i, x)
+        top = maximum(x, top)
+    peak = max_f32(top)
+    base = splat(peak if peak > FAR / float32(2.0) else float32(0.0))
+    total = splat(float32(0.0))
+    for i in range(0, count, LANES):
+        weight = exp(load_f32(scores + 4 * i) - base)
+        store_f32(scores + 4 * i, weight)
+        total = total + weight
+    put_f32(peak_at, peak)
+    put_f32(total_at, sum_f32(total))
+
+
+@device
+def join(state):
+    """Maximum and sum of the span join those of before; the factors that the values take."""
+    new, old = load_f32(state + PEAK), load_f32(state + OLD_PEAK)
+    peak = maximum(new, old)
+    new_factor, old_factor = exp(new - peak), exp(old - peak)
+    store_f32(state + NEW_FACTOR, new_factor)
+    store_f32(state + OLD_FACTOR, old_factor)
+    store_f32(state + OLD_PEAK, peak)
+    total = load_f32(state + OLD_TOTAL) * old_factor
+    store_f32(state + OLD_TOTAL, fma(load_f32(state + TOTAL), new_factor, total))
+
+
+@device
+def _keep(acc, values, head_dim, state):
+    """Weighted values of the span join those of before, at `values` [NT][head_dim]."""
+    old = load_rows(acc, values, 4 * head_dim)
+    store_rows(scaled_sum(acc, state + NEW_FACTOR, old, state + OLD_FACTOR), values, 4 * head_dim)
+
+
+@device
+def page_address(pages, number, table, page_bytes):
+    return pages + int64(get_i32(table + 4 * number)) * page_bytes
+
+
+@device
+def weights_plain(nt, pages, first, last, table, page_bytes, head_dim, dim, scores):
+    """Where the weights stand that dimension `dim` of the values takes, [NT][SPAN]."""
+    return scores
+
+
+@device
+def weights_q8_0(nt, pages, first, last, table, page_bytes, head_dim, dim, scores):
+    """The weights times the scales of the values' dimensions, once for all that share one."""
+    scaled = scores + 4 * SPAN * nt
+    if dim % KV_BLOCK == 0:
+        for number in range(first, last):
+            scales = page_address(pages, number, table, page_bytes)
+            scales += head_dim * PAGE + 2 * (dim // KV_BLOCK * PAGE)
+            low, high = load_f16(scales), load_f16(scales + 2 * LANES)
+            for r in range(nt):
+                at = 4 * (SPAN * r + PAGE * (number - first))
+                store_f32(scaled + at, load_f32(scores + at) * low)
+                store_f32(scaled + at + 4 * LANES, load_f32(scores + at + 4 * LANES) * high)
+    return scaled
+
+
+@device
+def load_bytes_f32(address):
+    return to_f32(load_i8(address))
+
+
+@device
+def join_values(
+    c, pages, first, last, table, page_bytes, load, width, weights_of, head_dim, scores, values, state
+):
+    """Values of pages `first` to `last`, weighted, join those of before. `pages` is where page 0's stand."""
+    row = head_dim * width
+    whole = head_dim // (2 * LANES) * (2 * LANES) if _WIDE and size(c) <= SMALL else 0
+    for i in range(0, whole, 2 * LANES):
+        low, high = zeros_like(c), zeros_like(c)
+        base = weights_of(size(c), pages, first, last, table, page_bytes, head_dim, i, scores)
+        for number in range(first, last):
+            v = page_address(pages, number, table, page_bytes) + i * width
+            weights = base + 4 * PAGE * (number - first)
+            for key in range(PAGE):
+                low = fma_splat(low, load(v), weights + 4 * key, 4 * SPAN)
+                high = fma_splat(high, load(v + LANES * width), weights + 4 * key, 4 * SPAN)
+                v += row
+        _keep(low, values + 4 * i, head_dim, state)
+        _keep(high, values + 4 * (i + LANES), head_dim, state)
+    for i in range(whole, head_dim, LANES):
+        acc = zeros_like(c)
+        base = weights_of(size(c), pages, first, last, table, page_bytes, head_dim, i, scores)
+        for number in range(first, last):
+            v = page_address(pages, number, table, page_bytes) + i * width
+            weights = base + 4 * PAGE * (number - first)
+            for key in range(PAGE):
+                acc = fma_splat(acc, load(v), weights + 4 * key, 4 * SPAN)
+                v += row
+        _keep(acc, values + 4 * i, head_dim, state)
