@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgellm.kernels.layout import BLOCK
+from edgellm.kernels.layout import BLOCK, WIDE_FORMS
 from edgellm.simd import targets
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,9 +63,12 @@ class Loop:
 
 @dataclass(frozen=True)
 class Count:
-    """Instructions for one block of 32 columns by 16 rows, of a tile of `tokens`."""
+    """Instructions for one block of 32 columns by 16 rows, of a tile of `tokens`; `wide` if the panel was
+    unpacked before.
+    """
 
     tokens: int
+    wide: bool
     instructions: float
     dots: float
     loads: float
@@ -144,26 +147,35 @@ class Kernel:
         return [[loop for loop in with_dots if loop.holds(inner)] for inner in innermost]
 
     def counts(self, tiles: Sequence[int], form: str) -> list[Count]:
-        """One for each token tile. Raises ValueError if the loops are not as the arithmetic says."""
-        scales = 8 if form == "q6_k" else 0  # its signed scales are turned into floats, too
-        found = [self._levels(chain, form) for chain in self._chains()]
-        found.sort(key=lambda levels: -self._having("scvtf", levels[1]))
-        if len(found) != len(tiles):
-            raise ValueError(f"{form} has {len(found)} loops of dot products, and {len(tiles)} token tiles")
+        """One for each token tile, then for the largest with unpacked panels if the form is ever unpacked.
+        Raises ValueError if the loops are not as the arithmetic says.
+        """
+        found = [(self._is_wide(chain[0], form), self._levels(chain, form)) for chain in self._chains()]
+        found.sort(key=lambda each: (each[0], -self._having("scvtf", each[1][1])))
+        kinds = [(tokens, False) for tokens in tiles] + [(tiles[0], True)] * (form in WIDE_FORMS)
+        if [wide for wide, _ in found] != [wide for _, wide in kinds]:
+            raise ValueError(f"{form} has {len(found)} loops of dot products, and {len(kinds)} token tiles")
         counts = []
-        for tokens, (inner, block, whole) in zip(tiles, found, strict=True):
+        for (tokens, wide), (_, levels) in zip(kinds, found, strict=True):
+            inner, block, whole = (levels[0], levels[1], levels[1]) if wide else levels
+            scales = 8 if form == "q6_k" and not wide else 0  # signed bytes are turned into floats, too
             blocks, left = divmod(self._having("scvtf", block), 8 * tokens + scales)
             if left or not blocks:
                 raise ValueError(f"{form}: the loop for {tokens} tokens does not convert 8 sums a token")
-            counts.append(self._count(tokens, blocks, inner, block, whole))
+            counts.append(self._count((tokens, wide), blocks, inner, block, whole))
         return counts
+
+    def _is_wide(self, dots: Loop, form: str) -> bool:
+        """Whether a loop takes codes as they come: nothing is masked."""
+        return form in WIDE_FORMS and not self._having("and", dots)
 
     def _levels(self, chain: list[Loop], form: str) -> tuple[Loop, Loop, Loop]:
         """The loop with dot products, the one over blocks, and that over 256 columns if there is one."""
         at = next(i for i, loop in enumerate(chain) if self._having("scvtf", loop))
         return chain[0], chain[at], chain[at + 1] if form.endswith("_k") else chain[at]
 
-    def _count(self, tokens: int, blocks: int, inner: Loop, block: Loop, whole: Loop) -> Count:
+    def _count(self, kind: tuple[int, bool], blocks: int, inner: Loop, block: Loop, whole: Loop) -> Count:
+        tokens, wide = kind
         outside = self._having(self.dot, block) - self._having(self.dot, inner)
         dots = DOTS_OF_A_BLOCK[self.dot] * tokens * blocks
         times, left = divmod(dots - outside, self._having(self.dot, inner))
@@ -176,6 +188,7 @@ class Kernel:
 
         return Count(
             tokens,
+            wide,
             whole_count(self._size),
             dots / blocks,
             whole_count(lambda loop: self._matching(_is_load, loop)),
@@ -198,10 +211,11 @@ def rows(cpu: str, forms: Sequence[str]) -> list[str]:
     lines = []
     for form in forms:
         kernel = Kernel(listings[f"matmul.{form}"])
-        for c in sorted(kernel.counts(tiles, form), key=lambda c: c.tokens):
+        for c in sorted(kernel.counts(tiles, form), key=lambda c: (c.tokens, c.wide)):
             per_token = [n / c.tokens for n in (c.instructions, c.dots, c.loads, c.spills)]
             figures = " | ".join(f"{n:.1f}".removesuffix(".0") for n in per_token)
-            lines.append(f"| {cpu} | {form} | {c.tokens} | {figures} | {c.dot_loop_spills} of {c.dot_loop} |")
+            tokens = f"{c.tokens}, unpacked" if c.wide else f"{c.tokens}"
+            lines.append(f"| {cpu} | {form} | {tokens} | {figures} | {c.dot_loop_spills} of {c.dot_loop} |")
     return lines
 
 

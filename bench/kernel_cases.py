@@ -75,17 +75,19 @@ def _product(kind: TensorType, packed: np.ndarray, rows: int, tokens: int) -> Ca
     form = FORMS[kind]
     x = _aligned(np.random.default_rng(2).standard_normal((tokens, COLUMNS)).astype(np.float32))
     y, panels = np.zeros((tokens, rows), np.float32), rows // L.LANES
+    scratch = _aligned(np.zeros(L.WIDE_SCRATCH, np.uint8))
     args = {
         L.MM_WEIGHTS: address(packed), L.MM_X: address(x), L.MM_X_STRIDE: x.strides[0],
         L.MM_Y: address(y), L.MM_Y_STRIDE: y.strides[0], L.MM_COLUMNS: COLUMNS,
         L.MM_PANELS: panels, L.MM_PANELS_PER_CHUNK: panels, L.MM_SLOT: L.H_TOKENS, L.MM_PLANES: 1,
+        L.MM_SCRATCH: address(scratch),
     }  # fmt: skip
     if form.quantized:
         q = _aligned(quantize(x, form.zero))
         args |= {L.MM_X: address(q), L.MM_AUX: address(q, tokens * COLUMNS), L.MM_X_STRIDE: COLUMNS}
         x = q
     chunks = -(-tokens // L.MM_TOKENS)
-    return _call(f"matmul.{form.name}", args, header(tokens), chunks, (packed, x, y))
+    return _call(f"matmul.{form.name}", args, header(tokens), chunks, (packed, x, y, scratch))
 
 
 def _rows(kind: TensorType) -> int:

@@ -28,8 +28,8 @@ LAYERS: dict[str, set[str]] = {
     "models": {"graph", "gguf", "quants"},
     "simd": set(),
     "kernels": {"simd", "memory"},
-    "backends": {"graph", "gguf", "quants"},
-    "backends.cpu": {"backends", "graph", "gguf", "quants", "kernels", "simd"},
+    "backends": {"graph", "gguf", "quants", "sampling"},
+    "backends.cpu": {"backends", "graph", "gguf", "quants", "sampling", "kernels", "simd"},
     "memory": {"backends", "graph", "gguf", "quants", "models"},
     "engine": {"backends", "sampling", "chat", "tokenizers", "hub", "graph", "gguf", "models"},
 }

@@ -14,6 +14,7 @@ from edgellm.backends.profile import Profile
 from edgellm.errors import UnsupportedError, UsageError
 from edgellm.gguf import TensorInfo
 from edgellm.graph import Graph
+from edgellm.sampling import Draw
 
 PAGE_SIZE = 32  # tokens a page holds, on every backend: attention's arithmetic is cut there
 
@@ -75,11 +76,15 @@ class SequenceRows:
 
 @dataclass(frozen=True)
 class Batch:
-    """One step: token ids [T], the sequences they belong to in row order, and the rows [O] to give out."""
+    """One step: token ids [T], the sequences they belong to in row order, and the rows [O] to give out.
+
+    `draws`, if there are any, has for each of those rows how its token may be chosen, or None.
+    """
 
     tokens: Sequence[int]
     sequences: Sequence[SequenceRows]
     outputs: Sequence[int]
+    draws: Sequence[Draw | None] = ()
 
 
 class Backend(ABC):
@@ -94,6 +99,12 @@ class Backend(ABC):
     @abstractmethod
     def execute(self, batch: Batch) -> NDArray[np.float32]:
         """Run one step: f32 [O, vocab] (or [S, dim] for pooling graphs), valid until the next call."""
+
+    def drawn(self) -> Sequence[int]:
+        """The tokens that the last `execute` chose, [O], -1 where it did not; nothing from a backend that
+        never does.
+        """
+        return ()
 
     @abstractmethod
     def copy_page(self, source: int, target: int) -> None:

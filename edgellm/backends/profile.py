@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from edgellm.backends.base import Batch
 
-OUTSIDE = "outside the plan"  # embedding rows, page tables, waking the team
+OUTSIDE = "outside the plan"  # the header, page tables, waking the team
 
 
 class Work(NamedTuple):

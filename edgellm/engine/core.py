@@ -14,9 +14,10 @@ from edgellm.engine.config import EngineConfig, Stats
 from edgellm.engine.job import F32, GenerationJob, Job
 from edgellm.engine.pacing import Pacer
 from edgellm.engine.ring import Ring
-from edgellm.engine.scheduler import Limits, Scheduler, Step
+from edgellm.engine.scheduler import Limits, Scheduler, Share, Step
 from edgellm.engine.sequence import Sequence
 from edgellm.errors import EdgeLLMError
+from edgellm.sampling import Draw
 
 _LOG = logging.getLogger("edgellm")
 _ALONE = 4  # times longer steps of prefill while nobody waits for their end: larger steps compute faster
@@ -54,7 +55,7 @@ class Core:
         try:
             for source, target in step.copies:
                 self._backend.copy_page(source, target)
-            logits = self._backend.execute(as_batch(step))
+            logits = self._backend.execute(as_batch(step, self._draw))
         except Exception as error:
             if not self._stopping:
                 _LOG.exception("a step with %d sequences failed", len(step.shares))
@@ -71,6 +72,7 @@ class Core:
         if logits is None:
             return
         self._scheduler.advance(step)
+        drawn = self._backend.drawn()
         row = 0
         for share in step.shares:
             rows = logits[row : row + share.outputs]
@@ -78,13 +80,18 @@ class Core:
             job = self._jobs.get(share.sequence)
             if job is None:
                 continue
+            token = drawn[row - 1] if drawn and share.outputs else -1
             try:
-                for sequence in job.take(share, rows, self._scheduler):
+                for sequence in job.take(share, rows, token, self._scheduler):
                     self._jobs[sequence] = job
             except Exception as error:
                 self.fail(job, as_ours(error))
             if job.ended:
                 self._forget(job)
+
+    def _draw(self, share: Share) -> Draw | None:
+        job = self._jobs.get(share.sequence)
+        return job.draw(share) if job is not None else None
 
     # -- jobs ------------------------------------------------------------------------------------------
 

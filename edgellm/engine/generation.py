@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgellm.engine.request import Chunk, FinishReason, TokenLogprob
-from edgellm.sampling import Sampler, SamplingParams, StopMatcher, token_logprobs
+from edgellm.sampling import Draw, Sampler, SamplingParams, StopMatcher, token_logprobs
 
 
 class Decoder(Protocol):
@@ -54,15 +54,22 @@ class Generation:
         self.tokens = 0
         self.finished = False
 
-    def accept(self, logits: NDArray[np.float32], history: Sequence[int]) -> tuple[int | None, Chunk]:
-        """The token after `history`, from logits [vocab], and its chunk; no token at a silent end."""
+    def draw(self, history: Sequence[int], vocab: int) -> Draw | None:
+        """How a backend may choose the token after `history` among the first `vocab`."""
+        return self._sampler.draw(history, vocab) if self._limit else None
+
+    def accept(
+        self, logits: NDArray[np.float32], history: Sequence[int], drawn: int = -1
+    ) -> tuple[int | None, Chunk]:
+        """The token after `history`, from logits [vocab] unless it is drawn (-1: it is not), and its chunk;
+        no token at a silent end.
+        """
         if self._limit == 0:
             return None, self.end("length")
-        biased = self._sampler.biased(logits)
-        token = self._sampler.sample(biased, history)
+        token = drawn if drawn >= 0 else self._sampler.sample(self._sampler.biased(logits), history)
         if token in self._ends:
             return None, self.end("stop")
-        return token, self._chunk(token, self._logprobs(biased, token))
+        return token, self._chunk(token, self._logprobs(logits, token))
 
     def end(self, reason: FinishReason, text: str = "", token_ids: tuple[int, ...] = ()) -> Chunk:
         """The last chunk, with all text that was held back."""
@@ -82,7 +89,8 @@ class Generation:
         self.finished = reason is not None
         return Chunk(self.index, text, (token,), logprobs, reason)
 
-    def _logprobs(self, biased: NDArray[np.float32], token: int) -> tuple[TokenLogprob, ...]:
+    def _logprobs(self, logits: NDArray[np.float32], token: int) -> tuple[TokenLogprob, ...]:
         if self._params.logprobs is None:
             return ()
+        biased = self._sampler.biased(logits)
         return (TokenLogprob(token, *token_logprobs(biased, token, self._params.logprobs)),)

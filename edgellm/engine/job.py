@@ -14,6 +14,7 @@ from edgellm.engine.request import Deliver, Failed, Finished, Progress, Timings
 from edgellm.engine.scheduler import Scheduler, Share
 from edgellm.engine.sequence import Sequence, State
 from edgellm.errors import EdgeLLMError
+from edgellm.sampling import Draw
 
 F32 = NDArray[np.float32]
 
@@ -31,9 +32,15 @@ class Job(ABC):
     def admitted(self, at: float) -> None:
         """A step that has a part of it starts at this time."""
 
+    def draw(self, share: Share) -> Draw | None:
+        """How the backend may choose the token after a share's last row, if that is all that is wanted."""
+        return None
+
     @abstractmethod
-    def take(self, share: Share, rows: F32, scheduler: Scheduler) -> list[Sequence]:
-        """A share of a step has run, with logits [outputs, vocab]: the sequences that came of it."""
+    def take(self, share: Share, rows: F32, token: int, scheduler: Scheduler) -> list[Sequence]:
+        """A share of a step has run, with logits [outputs, vocab], and `token` was drawn from the last of
+        them (-1: none was): the sequences that came of it.
+        """
 
     @abstractmethod
     def fail(self, error: EdgeLLMError) -> None:
@@ -70,7 +77,12 @@ class GenerationJob(Job):
             self._admitted = at
             self.cached = self.first.cached
 
-    def take(self, share: Share, rows: F32, scheduler: Scheduler) -> list[Sequence]:
+    def draw(self, share: Share) -> Draw | None:
+        several = self._first_token is None and len(self.generations) > 1
+        generation = self.generations[share.sequence.order[1]]
+        return None if several else generation.draw(share.sequence.tokens, self._vocab_size)
+
+    def take(self, share: Share, rows: F32, token: int, scheduler: Scheduler) -> list[Sequence]:
         sequence = share.sequence
         if self._first_token is None:
             self._deliver(Progress(sequence.computed, len(self.prompt), self.cached))
@@ -78,8 +90,8 @@ class GenerationJob(Job):
             return []
         logits = rows[-1, : self._vocab_size]
         if self._first_token is None:
-            return self._fan_out(sequence, logits, scheduler)
-        self._go_on(self.generations[sequence.order[1]], sequence, logits, scheduler)
+            return self._fan_out(sequence, logits, token, scheduler)
+        self._go_on(self.generations[sequence.order[1]], sequence, logits, token, scheduler)
         self._finish_if_done()
         return []
 
@@ -92,7 +104,7 @@ class GenerationJob(Job):
                 self._deliver(generation.end("cancelled"))
         self._deliver(Finished(self._timings()))
 
-    def _fan_out(self, sequence: Sequence, logits: F32, scheduler: Scheduler) -> list[Sequence]:
+    def _fan_out(self, sequence: Sequence, logits: F32, token: int, scheduler: Scheduler) -> list[Sequence]:
         """The prompt is done: every choice samples from the same logits, and goes on by itself.
 
         The others' sequences find the prompt in the cache, its last, partly filled page included.
@@ -104,15 +116,17 @@ class GenerationJob(Job):
             scheduler.add(other)
         self.live += others
         for generation, each in zip(self.generations, [sequence, *others], strict=True):
-            self._go_on(generation, each, logits, scheduler)
+            self._go_on(generation, each, logits, token, scheduler)
         self._finish_if_done()
         return [s for s in others if s.state is not State.FINISHED]
 
     def _another(self, sequence: Sequence, index: int) -> Sequence:
         return Sequence((sequence.order[0], index), list(self.prompt), sequence.root)
 
-    def _go_on(self, generation: Generation, sequence: Sequence, logits: F32, scheduler: Scheduler) -> None:
-        token, chunk = generation.accept(logits, sequence.tokens)
+    def _go_on(
+        self, generation: Generation, sequence: Sequence, logits: F32, drawn: int, scheduler: Scheduler
+    ) -> None:
+        token, chunk = generation.accept(logits, sequence.tokens, drawn)
         if generation.finished:
             scheduler.remove(sequence)
             self.live.remove(sequence)
@@ -150,7 +164,7 @@ class ScoreJob(Job):
     def admitted(self, at: float) -> None:
         """Nobody asks for its times."""
 
-    def take(self, share: Share, rows: F32, scheduler: Scheduler) -> list[Sequence]:
+    def take(self, share: Share, rows: F32, token: int, scheduler: Scheduler) -> list[Sequence]:
         end = share.sequence.computed
         self._logits[end - share.count : end] = rows
         if share.sequence.remaining == 0:

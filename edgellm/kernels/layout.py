@@ -22,7 +22,10 @@ H_OUTPUT_ROWS = 6  # address, i32 [O]
 H_ITEM_TABLE = 7  # address, i64 [items, IT_WORDS]
 H_MERGES = 8  # rows whose spans are separate items
 H_MERGE_TABLE = 9  # address, i64 [merges, ME_WORDS]
-HEADER_WORDS = 10
+H_DRAWS = 10  # address, i64 [O, DR_WORDS], or 0
+H_TOKEN_IDS = 11  # address, i32 [T]
+H_PARTS = 12  # in how many parts, by columns or heads, ops that go row by row cut a chunk of rows
+HEADER_WORDS = 13
 
 # An attention item: first row, rows, first position, address of the page table (i32). IT_SPAN is -1 for all
 # keys, else the number of the one span to attend to, whose result goes to slot IT_SLOT.
@@ -31,9 +34,28 @@ IT_WORDS = 6
 # A merge: the row, its first slot, how many slots.
 ME_ROW, ME_SLOT, ME_SPANS = range(3)
 ME_WORDS = 3
+# How to choose an output row's token. Integers, then the bits of f64; a row with no DR_VOCAB is left alone.
+(
+    DR_TOKEN,  # -1; the token, once it is chosen
+    DR_VOCAB,  # only the first so many tokens may be
+    DR_TOP_K,  # 0: any number
+    DR_PATCHES,  # address, f64 [patches, PA_WORDS]
+    DR_PATCH_COUNT,
+    DR_TOP_P,
+    DR_LEAST,  # log(min_p): how far below the best logit one may be
+    DR_TEMPERATURE,  # 0: the best
+    DR_UNIFORM,  # the random number, in [0, 1)
+    DR_REPEAT,
+    DR_PRESENCE,
+    DR_FREQUENCY,
+) = range(12)
+DR_WORDS = 12
+# A logit that differs from the model's: token, bias, how often it was seen; room to remember the model's.
+PA_TOKEN, PA_BIAS, PA_SEEN, PA_LOGIT = range(4)
+PA_WORDS = 4
 
-# -- an op of a plan: int64 words; chunks = MUL * ceil(header[SLOT] / DIV) -------------------------
-OP_KERNEL, OP_ARGS, OP_SLOT, OP_DIV, OP_MUL = range(5)
+# -- an op of a plan: int64 words; chunks = header[PARTS] * MUL * ceil(header[SLOT] / DIV) ----------
+OP_KERNEL, OP_ARGS, OP_SLOT, OP_DIV, OP_MUL, OP_PARTS = range(6)
 OP_WORDS = 8
 
 # -- quantized activations --------------------------------------------------------------------------
@@ -91,6 +113,20 @@ def mapped_scratch(block_columns: int, block_bytes: int) -> int:
     return PART // block_columns * block_bytes
 
 
+MM_TOKENS = 64  # tokens of a chunk, at most: a multiple of every token tile
+
+# Of some forms, unpacked (`wide.py`), 32 columns of 16 rows: their codes as 8 vectors of bytes, then two of
+# f32: the scales, and the minimums or the high group's scales. A worker has room for a piece of a panel, so
+# large that L1 holds it beside a tile's activations, for the sums of a chunk's tokens, and for those of the
+# rows of them, of which a token may have two.
+WIDE_CODES, WIDE_BLOCK = 512, 512 + 128
+WIDE_PIECE = 512  # columns
+WIDE_SUMS = WIDE_PIECE // BLOCK * WIDE_BLOCK
+WIDE_PIECES = WIDE_SUMS + 4 * LANES * MM_TOKENS
+WIDE_SCRATCH = WIDE_PIECES + 4 * LANES * 2 * MM_TOKENS
+WIDE_FORMS = ("q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k")
+
+
 # Every packed form, by the name of its kernels (matmul.NAME, pack.NAME): columns of a block, bytes of a
 # panel of it.
 FORMS = {
@@ -108,8 +144,17 @@ FORMS = {
 }
 
 # -- argument blocks: int64 words; addresses unless said otherwise ----------------------------------
+# embed.*: y[t] = table[token of t]
+(
+    EM_TABLE,  # a tensor in its file
+    EM_ROW_BYTES,  # number: of a row in the file
+    EM_COLUMNS,  # number
+    EM_Y,  # f32
+    EM_Y_STRIDE,  # number: bytes
+) = range(5)
+EM_WORDS = 5
+
 # matmul.*: y[t, n] = sum_k x[t, k] w[n, k] (+ bias[n]) (+ residual[t, n])
-MM_TOKENS = 64  # tokens of a chunk, at most: a multiple of every token tile
 (
     MM_WEIGHTS,
     MM_X,  # quantized codes, or f32 rows
@@ -127,7 +172,7 @@ MM_TOKENS = 64  # tokens of a chunk, at most: a multiple of every token tile
     MM_PRECISE,  # number: the first panel that takes second rows
     MM_ROWS,  # mapped.* only, whose MM_WEIGHTS is a tensor in its file; number: its rows
     MM_ROW_BYTES,  # number: bytes of a row in the file
-    MM_SCRATCH,  # mapped_scratch for every worker
+    MM_SCRATCH,  # room for every worker: mapped_scratch, or WIDE_SCRATCH
 ) = range(17)
 MM_WORDS = 17
 
@@ -205,6 +250,11 @@ def attention_part(heads: int, head_dim: int) -> int:
     """Bytes of one slot."""
     return heads * (64 + 4 * head_dim)
 
+
+# sample.draw
+SM_LOGITS, SM_STRIDE = range(2)  # f32 rows; number: bytes from row to row
+SM_WORDS = 2
+MOST_BEST = 256  # tokens that are sorted
 
 # pack.*: rows of a GGUF tensor -> panels
 PK_SOURCE, PK_TARGET, PK_ROWS, PK_COLUMNS, PK_ROW_BYTES, PK_PANELS_PER_CHUNK = range(6)

@@ -10,58 +10,32 @@ from __future__ import annotations
 from edgellm.kernels import pack, panels
 from edgellm.kernels.jit import LARGEST_TILE, add_kernel, device
 from edgellm.kernels.layout import (
-    AUX_WORDS,
-    BLOCK,
     FORMS,
     LANES,
-    MM_AUX,
-    MM_BIAS,
     MM_COLUMNS,
     MM_PANELS,
     MM_PANELS_PER_CHUNK,
     MM_PLANES,
-    MM_PRECISE,
-    MM_RESIDUAL,
     MM_ROW_BYTES,
     MM_ROWS,
     MM_SCRATCH,
     MM_SLOT,
     MM_WEIGHTS,
-    MM_X,
-    MM_X_STRIDE,
     MM_Y,
     MM_Y_STRIDE,
     PART,
 )
-from edgellm.kernels.matmul import ALONE, PAIRS, SECOND, begin, end, passes_of
+from edgellm.kernels.matmul import part_tile
 from edgellm.simd.ops import get_i64
-from edgellm.simd.tiles import size, zeros
+from edgellm.simd.tiles import zeros
 
 
 @device
 def _tile(c, panel, x_bytes, w, row, rows, p, column, part, args):
-    """Rows from `row` on, as `matmul` takes them; one part of panel p. How many rows there were."""
-    columns, planes = get_i64(args + 8 * MM_COLUMNS), get_i64(args + 8 * MM_PLANES)
-    x_stride, y_stride = get_i64(args + 8 * MM_X_STRIDE), get_i64(args + 8 * MM_Y_STRIDE)
-    x_step = x_bytes if x_bytes > 1 else size(c)
-    x = get_i64(args + 8 * MM_X) + row * x_stride + column * x_step
-    aux_bytes = columns // BLOCK * AUX_WORDS * 4
-    aux = get_i64(args + 8 * MM_AUX) + row * aux_bytes + column // BLOCK * size(c) * AUX_WORDS * 4
-    offset, at = row // planes * y_stride, p * LANES * 4
-    y, bias, residual = get_i64(args + 8 * MM_Y) + offset, 0, 0
-    if column + part == columns:
-        bias, residual = get_i64(args + 8 * MM_BIAS), get_i64(args + 8 * MM_RESIDUAL)
-        if residual != 0:
-            residual += offset
-    passes, precise = passes_of(size(c), rows - row, planes), p >= get_i64(args + 8 * MM_PRECISE)
-    for again in range(passes if precise else 1):
-        kind = SECOND if again else PAIRS if planes > passes else ALONE
-        over = again or passes == 1 or not precise
-        out = panel(begin(c, y + at, y_stride, column, kind), w, x, aux, x_stride, part)
-        end(out, y, at, y_stride, kind, precise, bias if over else 0, residual if over else 0)
-        x += size(c) * x_stride
-        aux += size(c) * aux_bytes
-    return passes * size(c)
+    """A part of panel p, which is at w, for the tile's rows; sums wait in y. How many rows there were."""
+    stride = get_i64(args + 8 * MM_Y_STRIDE)
+    y = get_i64(args + 8 * MM_Y) + row // get_i64(args + 8 * MM_PLANES) * stride + p * LANES * 4
+    return part_tile(c, panel, x_bytes, w, row, rows, p, column, part, y, stride, 0, args)
 
 
 @device

@@ -21,6 +21,9 @@ that follow each other have the same panels.
 Rows of more than 1024 columns are taken in parts, four panels at a time: first the four panels' columns 0 to
 1023, then the next. A part of the activations then stays in L1 while the weights stream by; with a whole row
 of 8192, one token reads Q4_K at 23 GB/s instead of 35. Between parts the sums wait in y.
+
+For many tokens it is panels outside, tokens inside, where taking codes apart costs more than loading bytes:
+`wide.py` says for which forms.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ from edgellm.kernels.layout import (
     MM_PLANES,
     MM_PRECISE,
     MM_RESIDUAL,
+    MM_SCRATCH,
     MM_SLOT,
     MM_TOKENS,
     MM_WEIGHTS,
@@ -49,7 +53,12 @@ from edgellm.kernels.layout import (
     MM_Y,
     MM_Y_STRIDE,
     PART,
+    WIDE_PIECE,
+    WIDE_PIECES,
+    WIDE_SCRATCH,
+    WIDE_SUMS,
 )
+from edgellm.kernels.wide import WIDE
 from edgellm.simd.ops import (
     get_i64,
     load_f32,
@@ -57,6 +66,7 @@ from edgellm.simd.ops import (
 from edgellm.simd.tiles import (
     add_rows,
     add_vector,
+    fetch_ahead,
     load_pairs,
     load_rows,
     pair_firsts,
@@ -67,17 +77,20 @@ from edgellm.simd.tiles import (
     zeros_like,
 )
 
+_FETCHED = 1024  # bytes of the next piece that are fetched with a tile
+_MANY = 3 * LARGEST_TILE  # rows, from which it pays to unpack a panel
+
 # -- a chunk: token tiles outside, panels inside ---------------------------------------------------
 
 
 @device
-def _finish(out, y, at, y_stride, bias, residual):
-    """Bias and residual, then to memory: panel rows at byte `at` of each token's row."""
+def _finish(out, y, stride, bias, residual):
+    """Bias and residual, where there are any, then to memory: a panel's rows for each token, at y."""
     if bias != 0:
-        out = add_vector(out, load_f32(bias + at))
+        out = add_vector(out, load_f32(bias))
     if residual != 0:
-        out = add_rows(out, residual + at, y_stride)
-    store_rows(out, y + at, y_stride)
+        out = add_rows(out, residual, stride)
+    store_rows(out, y, stride)
 
 
 # How the rows of a tile belong to tokens: each to one of its own; rows 2n and 2n + 1 to one; or each is the
@@ -94,22 +107,29 @@ def passes_of(count, rows, planes):
 
 
 @device
-def begin(c, y, y_stride, column, kind):
-    """The sums so far of rows at y: none before the first part; a second row's are in the first's."""
+def _begin(c, sums, stride, column, kind):
+    """The sums so far of rows at `sums`: none before the first part; a second row's are in the first's."""
     if column == 0 or kind == SECOND:
         return zeros_like(c)
-    return load_pairs(c, y, y_stride) if kind == PAIRS else load_rows(c, y, y_stride)
+    return load_pairs(c, sums, stride) if kind == PAIRS else load_rows(c, sums, stride)
 
 
 @device
-def end(out, y, at, y_stride, kind, precise, bias, residual):
-    """Sums of a panel to y; `precise` if second rows count."""
+def _end(out, sums, stride, kind, precise, y, y_stride, bias, residual):
+    """A panel's sums to y, what was at `sums` before included; `precise` if second rows count."""
     if kind == PAIRS:
-        _finish(pair_sums(out) if precise else pair_firsts(out), y, at, y_stride, bias, residual)
+        _finish(pair_sums(out) if precise else pair_firsts(out), y, y_stride, bias, residual)
     else:
         if kind == SECOND:
-            out = add_rows(out, y + at, y_stride)
-        _finish(out, y, at, y_stride, bias, residual)
+            out = add_rows(out, sums, stride)
+        _finish(out, y, y_stride, bias, residual)
+
+
+@device
+def _added(args, at, offset, over):
+    """Where the bias is that a panel's rows take, and the residual, if their sums are `over`; else 0."""
+    bias, residual = get_i64(args + 8 * MM_BIAS), get_i64(args + 8 * MM_RESIDUAL)
+    return bias + at if over and bias != 0 else 0, residual + offset + at if over and residual != 0 else 0
 
 
 @device
@@ -126,9 +146,6 @@ def _tile(c, panel, block_columns, block_bytes, x_bytes, row, rows, first, last,
     w = get_i64(args + 8 * MM_WEIGHTS) + first * (columns // block_columns) * block_bytes
     offset = row // planes * y_stride
     y = get_i64(args + 8 * MM_Y) + offset
-    bias, residual = get_i64(args + 8 * MM_BIAS), get_i64(args + 8 * MM_RESIDUAL)
-    if residual != 0:
-        residual += offset
     precise = get_i64(args + 8 * MM_PRECISE)
     passes = passes_of(size(c), rows - row, planes)
     for group in range(first, last, GROUP):
@@ -142,9 +159,10 @@ def _tile(c, panel, block_columns, block_bytes, x_bytes, row, rows, first, last,
                 for p in range(max(group, precise) if again else group, end_of_group):
                     at, twice = p * LANES * 4, p >= precise
                     over = column + part == columns and (again or passes == 1 or not twice)
-                    out = begin(c, y + at, y_stride, column, kind)
+                    out = _begin(c, y + at, y_stride, column, kind)
                     out = panel(out, w + (p - group) * part_bytes, x_part, aux_part, x_stride, part)
-                    end(out, y, at, y_stride, kind, twice, bias if over else 0, residual if over else 0)
+                    bias, residual = _added(args, at, offset, over)
+                    _end(out, y + at, y_stride, kind, twice, y + at, y_stride, bias, residual)
                 x_part += size(c) * x_stride
                 aux_part += columns // BLOCK * aux_step
             w += (end_of_group - group) * part_bytes
@@ -152,14 +170,100 @@ def _tile(c, panel, block_columns, block_bytes, x_bytes, row, rows, first, last,
 
 
 @device
-def _matmul(args, header, chunk, panel, block_columns, block_bytes, x_bytes):
+def part_tile(c, panel, x_bytes, w, row, rows, p, column, part, sums, stride, pieces, args):
+    """The same rows with a part of panel p, or a piece of a part, which is at w. Between parts their sums are
+    at `sums`; between pieces each row's own at `pieces`: a second row's sum is added when its part is whole.
+    """
+    columns, planes = get_i64(args + 8 * MM_COLUMNS), get_i64(args + 8 * MM_PLANES)
+    x_stride, y_stride = get_i64(args + 8 * MM_X_STRIDE), get_i64(args + 8 * MM_Y_STRIDE)
+    x_step = x_bytes if x_bytes > 1 else size(c)
+    x = get_i64(args + 8 * MM_X) + row * x_stride + column * x_step
+    aux_bytes = columns // BLOCK * AUX_WORDS * 4
+    aux = get_i64(args + 8 * MM_AUX) + row * aux_bytes + column // BLOCK * size(c) * AUX_WORDS * 4
+    offset, at = row // planes * y_stride, p * LANES * 4
+    passes, precise = passes_of(size(c), rows - row, planes), p >= get_i64(args + 8 * MM_PRECISE)
+    begins, ends = column % PART == 0, column + part == columns or (column + part) % PART == 0
+    for again in range(passes if precise else 1):
+        kind = SECOND if again else PAIRS if planes > passes else ALONE
+        over = column + part == columns and (again or passes == 1 or not precise)
+        bias, residual = _added(args, at, offset, over)
+        y, step = (get_i64(args + 8 * MM_Y) + offset + at, y_stride) if over else (sums, stride)
+        out = _begin(c, sums, stride, column, kind) if begins else load_rows(c, pieces, 4 * LANES)
+        out = panel(out, w, x, aux, x_stride, part)
+        if ends:
+            _end(out, sums, stride, kind, precise, y, step, bias, residual)
+        else:
+            store_rows(out, pieces, 4 * LANES)
+        x += size(c) * x_stride
+        aux += size(c) * aux_bytes
+        pieces += 4 * LANES * size(c)
+    return passes * size(c)
+
+
+@device
+def _piece_at(weights, p, column, columns, last, block_columns, block_bytes):
+    """Where the columns of panel p from this one on are, up to the end of their part."""
+    before = p * columns + column
+    if columns > PART:
+        group, part = p // GROUP * GROUP, column // PART * PART
+        others = min(GROUP, last - group)
+        before = group * columns + part * others + (p - group) * min(PART, columns - part) + column - part
+    return weights + before // block_columns * block_bytes
+
+
+@device
+def _wide_tiles(worker, unpack, wide, block_columns, block_bytes, row, rows, first, last, args):
+    """All full tiles from `row` on, panel by panel, each piece unpacked once: the row after them.
+
+    Sums wait in the scratch: 64 tokens' rows of y, at a stride that is often a power of two, would fall into
+    the same few sets of a cache. The next piece is fetched meanwhile, some of it with each tile.
+    """
+    columns, planes = get_i64(args + 8 * MM_COLUMNS), get_i64(args + 8 * MM_PLANES)
+    scratch = get_i64(args + 8 * MM_SCRATCH) + worker * WIDE_SCRATCH
+    sums = scratch + WIDE_SUMS
+    weights = get_i64(args + 8 * MM_WEIGHTS)
+    w = _piece_at(weights, first, 0, columns, last, block_columns, block_bytes)
+    reached = row
+    for p in range(first, last):
+        for column in range(0, columns, WIDE_PIECE):
+            part = min(WIDE_PIECE, columns - column)
+            unpack(w, scratch, part)
+            following = column + WIDE_PIECE < columns
+            w = _piece_at(
+                weights, p if following else p + 1, column + WIDE_PIECE if following else 0, columns, last,
+                block_columns, block_bytes,
+            )  # fmt: skip
+            reached, ahead = row, w
+            while rows - reached >= LARGEST_TILE:
+                c = zeros(LARGEST_TILE)
+                fetch_ahead(c, ahead, _FETCHED, 2)
+                ahead += _FETCHED
+                tokens, pieces = (
+                    (reached - row) // planes,
+                    scratch + WIDE_PIECES + (reached - row) * 4 * LANES,
+                )
+                reached += part_tile(
+                    c, wide, 1, scratch, reached, rows, p, column, part,
+                    sums + tokens * 4 * LANES, 4 * LANES, pieces, args,
+                )  # fmt: skip
+    return reached
+
+
+@device
+def _extent(args, header, chunk):
+    """A chunk's rows, from the first to the one after the last, and its panels."""
     tokens = get_i64(header + 8 * get_i64(args + 8 * MM_SLOT))
     planes, per_chunk = get_i64(args + 8 * MM_PLANES), get_i64(args + 8 * MM_PANELS_PER_CHUNK)
     blocks = (tokens + MM_TOKENS - 1) // MM_TOKENS
     first = chunk // blocks * per_chunk
     last = min(first + per_chunk, get_i64(args + 8 * MM_PANELS))
     row = chunk % blocks * MM_TOKENS * planes
-    rows = min(tokens * planes, row + MM_TOKENS * planes)
+    return row, min(tokens * planes, row + MM_TOKENS * planes), first, last
+
+
+@device
+def _tiles(panel, block_columns, block_bytes, x_bytes, row, rows, first, last, args):
+    """Tiles of every size, the largest first."""
     if LARGEST_TILE >= 8:
         while rows - row >= 8:
             row += _tile(zeros(8), panel, block_columns, block_bytes, x_bytes, row, rows, first, last, args)
@@ -176,10 +280,23 @@ def _kernel(panel, block_columns, block_bytes):
     x_bytes = 4 if block_columns == 1 else 1  # of an activation: plain weights take f32 rows
 
     def matmul(args, header, chunk, worker):
-        _matmul(args, header, chunk, panel, block_columns, block_bytes, x_bytes)
+        row, rows, first, last = _extent(args, header, chunk)
+        _tiles(panel, block_columns, block_bytes, x_bytes, row, rows, first, last, args)
+
+    return matmul
+
+
+def _wide_kernel(panel, unpack, wide, block_columns, block_bytes):
+    def matmul(args, header, chunk, worker):
+        row, rows, first, last = _extent(args, header, chunk)
+        if rows - row >= _MANY:
+            row = _wide_tiles(worker, unpack, wide, block_columns, block_bytes, row, rows, first, last, args)
+        _tiles(panel, block_columns, block_bytes, 1, row, rows, first, last, args)
 
     return matmul
 
 
 for _name, _block in FORMS.items():
-    add_kernel(f"matmul.{_name}", _kernel(getattr(panels, _name), *_block))
+    _panel = getattr(panels, _name)
+    _made = _wide_kernel(_panel, *WIDE[_name], *_block) if _name in WIDE else _kernel(_panel, *_block)
+    add_kernel(f"matmul.{_name}", _made)

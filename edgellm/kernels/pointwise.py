@@ -1,7 +1,7 @@
 """Row by row: norms, gated units, sums.
 
-A chunk is PW_CHUNK rows. Sums run over 16 lanes in order and are folded in one tree, so a row's bits are
-its own.
+A chunk is PW_CHUNK rows, or a part of their columns. Sums run over 16 lanes in order and are folded in one
+tree, so a row's bits are its own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from edgellm.kernels.layout import (
     BLOCK,
     H_ONE,
     LANES,
-    PW_CHUNK,
     PW_CODES,
     PW_COLUMNS,
     PW_EPS,
@@ -27,6 +26,7 @@ from edgellm.kernels.layout import (
 )
 from edgellm.kernels.math import exp
 from edgellm.kernels.quantize import ROOM, RUN, place_of, quantize_run
+from edgellm.kernels.shares import columns_of, rows_of, share_of
 from edgellm.simd.ops import (
     fma,
     get_f32,
@@ -56,12 +56,18 @@ def _mean_square(x, columns):
 
 
 @device
-def _normed(x, y, weight, columns, eps):
-    """One row: x / sqrt(mean(x^2) + eps) * weight -> y."""
-    factor = float32(1.0) / sqrt(_mean_square(x, columns) + eps)
-    for i in range(columns // LANES):
-        store_f32(y + 64 * i, load_f32(x + 64 * i) * splat(factor) * load_f32(weight + 64 * i))
-    for i in range(columns // LANES * LANES, columns):
+def _factor(x, columns, eps):
+    """What a norm multiplies a row by: 1 / sqrt(mean(x^2) + eps)."""
+    return float32(1.0) / sqrt(_mean_square(x, columns) + eps)
+
+
+@device
+def _scaled(x, y, weight, first, end, factor):
+    """x * factor * weight -> y, columns `first` to `end`."""
+    whole = first + (end - first) // LANES * LANES
+    for i in range(first, whole, LANES):
+        store_f32(y + 4 * i, load_f32(x + 4 * i) * splat(factor) * load_f32(weight + 4 * i))
+    for i in range(whole, end):
         put_f32(y + 4 * i, get_f32(x + 4 * i) * factor * get_f32(weight + 4 * i))
 
 
@@ -71,36 +77,37 @@ def head_norm(args, header, chunk, worker):
     tokens = get_i64(header + 8 * get_i64(args + 8 * PW_SLOT))
     columns, heads = get_i64(args + 8 * PW_COLUMNS), get_i64(args + 8 * PW_HEADS)
     weight, eps = get_i64(args + 8 * PW_WEIGHT), get_f32(args + 8 * PW_EPS)
-    for t in range(chunk * PW_CHUNK, min(tokens, (chunk + 1) * PW_CHUNK)):
+    for t in range(*rows_of(header, chunk, tokens)):
         x = get_i64(args + 8 * PW_X) + t * get_i64(args + 8 * PW_X_STRIDE)
         y = get_i64(args + 8 * PW_Y) + t * get_i64(args + 8 * PW_Y_STRIDE)
-        for h in range(heads):
-            _normed(x + 4 * columns * h, y + 4 * columns * h, weight, columns, eps)
+        for h in range(*share_of(header, chunk, heads)):
+            at = 4 * columns * h
+            _scaled(x + at, y + at, weight, 0, columns, _factor(x + at, columns, eps))
 
 
 @kernel
 def rms_norm(args, header, chunk, worker):
     """x / sqrt(mean(x^2) + eps) * weight, to f32 rows, to quantized rows, or to both."""
     tokens = get_i64(header + 8 * get_i64(args + 8 * PW_SLOT))
-    columns = get_i64(args + 8 * PW_COLUMNS)
+    columns, eps = get_i64(args + 8 * PW_COLUMNS), get_f32(args + 8 * PW_EPS)
     weight, out = get_i64(args + 8 * PW_WEIGHT), get_i64(args + 8 * PW_Y)
     index = get_i64(args + 8 * PW_ROWS)
+    first, end = columns_of(header, chunk, columns)
     values = room(ROOM)
-    for t in range(chunk * PW_CHUNK, min(tokens, (chunk + 1) * PW_CHUNK)):
+    if first == end:
+        return
+    for t in range(*rows_of(header, chunk, tokens)):
         row = int64(get_i32(get_i64(header + 8 * index) + 4 * t)) if index != H_ONE else t
         x = get_i64(args + 8 * PW_X) + row * get_i64(args + 8 * PW_X_STRIDE)
-        factor = float32(1.0) / sqrt(_mean_square(x, columns) + get_f32(args + 8 * PW_EPS))
+        factor = _factor(x, columns, eps)
         if get_i64(args + 8 * PW_CODES) != 0:
             place = place_of(args, t, tokens, columns)
-            for block in range(0, columns // BLOCK, RUN):
-                count = min(RUN, columns // BLOCK - block)
-                for i in range(BLOCK * block, BLOCK * (block + count), LANES):
-                    value = load_f32(x + 4 * i) * splat(factor) * load_f32(weight + 4 * i)
-                    store_f32(values + 4 * (i - BLOCK * block), value)
-                quantize_run(values, count, place, block)
+            for column in range(first, end, RUN * BLOCK):
+                count = min(RUN * BLOCK, end - column)
+                _scaled(x + 4 * column, values, weight + 4 * column, 0, count, factor)
+                quantize_run(values, count // BLOCK, place, column // BLOCK)
         if out != 0:
-            y = out + t * get_i64(args + 8 * PW_Y_STRIDE)
-            _normed(x, y, weight, columns, get_f32(args + 8 * PW_EPS))
+            _scaled(x, out + t * get_i64(args + 8 * PW_Y_STRIDE), weight, first, end, factor)
 
 
 @device
@@ -122,22 +129,23 @@ def _glu(activation):
         tokens = get_i64(header + 8 * get_i64(args + 8 * PW_SLOT))
         columns = get_i64(args + 8 * PW_COLUMNS)
         out, stride = get_i64(args + 8 * PW_Y), get_i64(args + 8 * PW_X_STRIDE)
+        first, end = columns_of(header, chunk, columns)
         values = room(ROOM)
-        for t in range(chunk * PW_CHUNK, min(tokens, (chunk + 1) * PW_CHUNK)):
+        for t in range(*rows_of(header, chunk, tokens)):
             x = get_i64(args + 8 * PW_X) + t * stride
             x2 = get_i64(args + 8 * PW_X2) + t * stride
             if get_i64(args + 8 * PW_CODES) != 0:
                 place = place_of(args, t, tokens, columns)
-                for block in range(0, columns // BLOCK, RUN):
-                    count = min(RUN, columns // BLOCK - block)
-                    for i in range(BLOCK * block, BLOCK * (block + count), LANES):
+                for column in range(first, end, RUN * BLOCK):
+                    count = min(RUN * BLOCK, end - column)
+                    for i in range(column, column + count, LANES):
                         value = activation(load_f32(x + 4 * i)) * load_f32(x2 + 4 * i)
-                        store_f32(values + 4 * (i - BLOCK * block), value)
-                    quantize_run(values, count, place, block)
+                        store_f32(values + 4 * (i - column), value)
+                    quantize_run(values, count // BLOCK, place, column // BLOCK)
             if out != 0:
                 y = out + t * get_i64(args + 8 * PW_Y_STRIDE)
-                for i in range(columns // LANES):
-                    store_f32(y + 64 * i, activation(load_f32(x + 64 * i)) * load_f32(x2 + 64 * i))
+                for i in range(first, end, LANES):
+                    store_f32(y + 4 * i, activation(load_f32(x + 4 * i)) * load_f32(x2 + 4 * i))
 
     return glu
 
@@ -146,41 +154,38 @@ add_kernel("pointwise.glu_silu", _glu(_silu))
 add_kernel("pointwise.glu_gelu_tanh", _glu(_gelu_tanh))
 
 
-@device
-def _vectors(args):
-    """Vectors that a row takes; rows have room for whole ones."""
-    return (get_i64(args + 8 * PW_COLUMNS) + LANES - 1) // LANES
-
-
 @kernel
 def add(args, header, chunk, worker):
-    """x + x2, rows of one stride."""
+    """x + x2, rows of one stride, with room for whole vectors."""
     rows, stride = get_i64(header + 8 * get_i64(args + 8 * PW_SLOT)), get_i64(args + 8 * PW_X_STRIDE)
-    for t in range(chunk * PW_CHUNK, min(rows, (chunk + 1) * PW_CHUNK)):
+    first, end = columns_of(header, chunk, get_i64(args + 8 * PW_COLUMNS))
+    for t in range(*rows_of(header, chunk, rows)):
         x, x2 = get_i64(args + 8 * PW_X) + t * stride, get_i64(args + 8 * PW_X2) + t * stride
         y = get_i64(args + 8 * PW_Y) + t * get_i64(args + 8 * PW_Y_STRIDE)
-        for i in range(_vectors(args)):
-            store_f32(y + 64 * i, load_f32(x + 64 * i) + load_f32(x2 + 64 * i))
+        for i in range(first, end, LANES):
+            store_f32(y + 4 * i, load_f32(x + 4 * i) + load_f32(x2 + 4 * i))
 
 
 @kernel
 def scale(args, header, chunk, worker):
-    """x * the f32 in PW_EPS."""
+    """x * the f32 in PW_EPS, rows with room for whole vectors."""
     rows, factor = get_i64(header + 8 * get_i64(args + 8 * PW_SLOT)), splat(get_f32(args + 8 * PW_EPS))
-    for t in range(chunk * PW_CHUNK, min(rows, (chunk + 1) * PW_CHUNK)):
+    first, end = columns_of(header, chunk, get_i64(args + 8 * PW_COLUMNS))
+    for t in range(*rows_of(header, chunk, rows)):
         x = get_i64(args + 8 * PW_X) + t * get_i64(args + 8 * PW_X_STRIDE)
         y = get_i64(args + 8 * PW_Y) + t * get_i64(args + 8 * PW_Y_STRIDE)
-        for i in range(_vectors(args)):
-            store_f32(y + 64 * i, load_f32(x + 64 * i) * factor)
+        for i in range(first, end, LANES):
+            store_f32(y + 4 * i, load_f32(x + 4 * i) * factor)
 
 
 @kernel
 def gather(args, header, chunk, worker):
     """Output rows of x -> y. Columns are a multiple of 16."""
-    rows, columns = get_i64(header + 8 * get_i64(args + 8 * PW_SLOT)), get_i64(args + 8 * PW_COLUMNS)
-    for t in range(chunk * PW_CHUNK, min(rows, (chunk + 1) * PW_CHUNK)):
+    rows = get_i64(header + 8 * get_i64(args + 8 * PW_SLOT))
+    first, end = columns_of(header, chunk, get_i64(args + 8 * PW_COLUMNS))
+    for t in range(*rows_of(header, chunk, rows)):
         row = int64(get_i32(get_i64(header + 8 * get_i64(args + 8 * PW_ROWS)) + 4 * t))
         x = get_i64(args + 8 * PW_X) + row * get_i64(args + 8 * PW_X_STRIDE)
         y = get_i64(args + 8 * PW_Y) + t * get_i64(args + 8 * PW_Y_STRIDE)
-        for i in range(columns // LANES):
-            store_f32(y + 64 * i, load_f32(x + 64 * i))
+        for i in range(first, end, LANES):
+            store_f32(y + 4 * i, load_f32(x + 4 * i))

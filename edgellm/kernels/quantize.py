@@ -18,7 +18,6 @@ from edgellm.kernels.layout import (
     BLOCK,
     LANES,
     PW_AUX,
-    PW_CHUNK,
     PW_CODES,
     PW_COLUMNS,
     PW_PLANES,
@@ -28,6 +27,7 @@ from edgellm.kernels.layout import (
     PW_ZERO,
 )
 from edgellm.kernels.math import round_to_i32
+from edgellm.kernels.shares import columns_of, rows_of
 from edgellm.simd.ops import (
     absolute,
     fma,
@@ -146,12 +146,13 @@ def rows(args, header, chunk, worker):
     """x -> quantized rows."""
     tokens = get_i64(header + 8 * get_i64(args + 8 * PW_SLOT))
     columns = get_i64(args + 8 * PW_COLUMNS)
+    first, end = columns_of(header, chunk, columns)
     values = room(ROOM)
-    for t in range(chunk * PW_CHUNK, min(tokens, (chunk + 1) * PW_CHUNK)):
+    for t in range(*rows_of(header, chunk, tokens)):
         x = get_i64(args + 8 * PW_X) + t * get_i64(args + 8 * PW_X_STRIDE)
         place = place_of(args, t, tokens, columns)
-        for block in range(0, columns // BLOCK, RUN):
-            count = min(RUN, columns // BLOCK - block)
-            for i in range(0, BLOCK * count, LANES):
-                store_f32(values + 4 * i, load_f32(x + 128 * block + 4 * i))
-            quantize_run(values, count, place, block)
+        for column in range(first, end, RUN * BLOCK):
+            count = min(RUN * BLOCK, end - column)
+            for i in range(0, count, LANES):
+                store_f32(values + 4 * i, load_f32(x + 4 * (column + i)))
+            quantize_run(values, count // BLOCK, place, column // BLOCK)

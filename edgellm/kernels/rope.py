@@ -11,7 +11,6 @@ from edgellm.kernels.layout import (
     KV_TYPES,
     LANES,
     PAGE,
-    PW_CHUNK,
     RS_DIMS,
     RS_HEAD_DIM,
     RS_HEADS,
@@ -29,6 +28,7 @@ from edgellm.kernels.layout import (
     RS_VALUE_BYTES,
 )
 from edgellm.kernels.math import round_to_i32
+from edgellm.kernels.shares import rows_of, share_of
 from edgellm.simd.ops import (
     absolute,
     get_f32,
@@ -132,18 +132,21 @@ def _store(args, header, chunk, put_keys, put_values):
     head_dim, dims = get_i64(args + 8 * RS_HEAD_DIM), get_i64(args + 8 * RS_DIMS)
     key_bytes, value_bytes = get_i64(args + 8 * RS_KEY_BYTES), get_i64(args + 8 * RS_VALUE_BYTES)
     neox = get_i64(args + 8 * RS_NEOX) != 0
-    for t in range(chunk * PW_CHUNK, min(tokens, (chunk + 1) * PW_CHUNK)):
+    first, end = share_of(header, chunk, kv_heads)  # with the query heads that belong to them
+    group = heads // kv_heads
+    for t in range(*rows_of(header, chunk, tokens)):
         position = int64(get_i32(get_i64(header + 8 * H_POSITIONS) + 4 * t))
         q = get_i64(args + 8 * RS_Q) + t * get_i64(args + 8 * RS_Q_STRIDE)
         k = get_i64(args + 8 * RS_K) + t * get_i64(args + 8 * RS_K_STRIDE)
         v = get_i64(args + 8 * RS_V) + t * get_i64(args + 8 * RS_V_STRIDE)
         if dims > 0:
             cos = get_i64(args + 8 * RS_TABLE) + position * dims * 4
-            _turn(q, heads, head_dim, dims, neox, cos, cos + dims * 2)
-            _turn(k, kv_heads, head_dim, dims, neox, cos, cos + dims * 2)
+            ours = q + 4 * head_dim * group * first
+            _turn(ours, group * (end - first), head_dim, dims, neox, cos, cos + dims * 2)
+            _turn(k + 4 * head_dim * first, end - first, head_dim, dims, neox, cos, cos + dims * 2)
         number = int64(get_i32(get_i64(header + 8 * H_ROW_PAGES) + 4 * t))
-        page = get_i64(args + 8 * RS_POOL) + number * kv_heads * (key_bytes + value_bytes)
-        for h in range(kv_heads):
+        page = get_i64(args + 8 * RS_POOL) + (number * kv_heads + first) * (key_bytes + value_bytes)
+        for h in range(first, end):
             put_keys(page, position % PAGE, k + 4 * h * head_dim, head_dim)
             put_values(page + key_bytes, position % PAGE, v + 4 * h * head_dim, head_dim)
             page += key_bytes + value_bytes

@@ -30,6 +30,7 @@ from edgellm.kernels.layout import (
     OP_DIV,
     OP_KERNEL,
     OP_MUL,
+    OP_PARTS,
     OP_SLOT,
     OP_WORDS,
     TICKET_WORDS,
@@ -63,7 +64,8 @@ _STALL_CHUNKS = 4  # ... so many of our longest chunks, is benched
 def _chunks(op, header):
     size = get_i64(header + 8 * get_i64(op + 8 * OP_SLOT))
     div = get_i64(op + 8 * OP_DIV)
-    return get_i64(op + 8 * OP_MUL) * ((size + div - 1) // div)
+    parts = get_i64(header + 8 * get_i64(op + 8 * OP_PARTS))
+    return parts * get_i64(op + 8 * OP_MUL) * ((size + div - 1) // div)
 
 
 @device

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from edgellm.errors import EdgeLLMError
 from edgellm.sampling import samplers
 from edgellm.sampling.candidates import F32, all_tokens
+from edgellm.sampling.draw import Draw, Patch
 from edgellm.sampling.params import SamplingParams
 from edgellm.sampling.rng import uniform
 
@@ -28,6 +30,27 @@ class Sampler:
         self._rows = [row for row in samplers.TABLE if row.active(params)]
         penalties = (params.repeat_penalty, params.presence_penalty, params.frequency_penalty)
         self._penalties = penalties if penalties != (1.0, 0.0, 0.0) and params.repeat_last_n else None
+        simple = {row.name for row in self._rows} <= {"top_k", "top_p", "min_p", "temperature"}
+        self._drawable = simple or params.temperature == 0
+
+    def draw(self, history: Sequence[int], vocab: int) -> Draw | None:
+        """How a backend may choose the token that follows `history` among the first `vocab`; None where that
+        takes samplers which no backend has. `sample` chooses the same, but for rounding.
+        """
+        if not self._drawable:
+            return None
+        p, bias, seen = self._params, self._bias, self._seen(history)
+        patched = [t for t in bias.keys() | seen.keys() if t < vocab]
+        return Draw(
+            vocab,
+            1 if p.temperature == 0 else p.top_k,
+            1.0 if p.temperature == 0 else p.top_p,
+            math.log(p.min_p) if p.min_p > 0 else -math.inf,
+            p.temperature,
+            uniform(self._seed, self._choice, len(history)),
+            *(self._penalties or (1.0, 0.0, 0.0)),
+            [Patch(t, bias.get(t, 0.0), seen.get(t, 0)) for t in patched],
+        )
 
     def biased(self, logits: F32) -> F32:
         """The logits [vocab] as the request wants them, before any sampler."""
@@ -51,11 +74,15 @@ class Sampler:
         return samplers.choose(c, uniform(self._seed, self._choice, len(history)))
 
     def _penalized(self, logits: F32, history: Sequence[int]) -> F32:
+        seen = self._seen(history)
+        return samplers.penalize(logits, seen, *self._penalties) if self._penalties and seen else logits
+
+    def _seen(self, history: Sequence[int]) -> Mapping[int, int]:
+        """How often each token that penalties look at was seen."""
         if self._penalties is None:
-            return logits
+            return {}
         last = self._params.repeat_last_n
-        counts = Counter(history if last < 0 else history[-last:])
-        return samplers.penalize(logits, counts, *self._penalties) if counts else logits
+        return Counter(history if last < 0 else history[-last:])
 
 
 def _check(peak: float) -> None:

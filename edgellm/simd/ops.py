@@ -15,7 +15,8 @@ from edgellm.simd import lowering
 from edgellm.simd.lowering import call, const, shuffle
 from edgellm.simd.types import BYTES, BYTES_IR, F32, F32_IR, I32, I32_IR, I64_IR, LANES
 
-_I32, _I16, _I8, _F32 = ir.IntType(32), ir.IntType(16), ir.IntType(8), ir.FloatType()
+_I32, _I16, _I8 = ir.IntType(32), ir.IntType(16), ir.IntType(8)
+_F32, _F64 = ir.FloatType(), ir.DoubleType()
 
 target = lowering.Lowering()
 
@@ -85,8 +86,18 @@ load_bytes = _loader(BYTES_IR, BYTES)
 get_i64 = _loader(I64_IR, types.int64)
 get_i32 = _loader(_I32, types.int32)
 get_f32 = _loader(_F32, types.float32)
+get_f64 = _loader(_F64, types.float64)
 get_i16 = _loader(_I16, types.int16)
 get_u8 = _loader(_I8, types.uint8)
+get_i8 = _loader(_I8, types.int8)
+get_f16 = _unary(  # one f16 value as f32
+    lambda b, address: b.extract_element(
+        target.half_to_float(b, broadcast(b, load(b, address, _I16), ir.VectorType(_I16, LANES))),
+        ir.Constant(_I32, 0),
+    ),
+    types.float32,
+    types.int64,
+)
 load_f16 = _unary(  # 16 f16 values as f32
     lambda b, address: target.half_to_float(b, load(b, address, ir.VectorType(_I16, LANES))), F32, types.int64
 )
@@ -126,6 +137,7 @@ def _finite_half(b, value):
 
 
 store_f32 = _storer(F32)
+store_bytes = _storer(BYTES)
 store_f16 = _storer(F32, lambda b, value: _finite_half(b, value))
 store_i8 = _storer(I32, lambda b, value: b.trunc(value, ir.VectorType(_I8, LANES)))  # the low bytes
 put_f16 = _storer(
@@ -135,6 +147,7 @@ put_f16 = _storer(
 put_i64 = _storer(types.int64)
 put_i32 = _storer(types.int32)
 put_f32 = _storer(types.float32)
+put_f64 = _storer(types.float64)
 put_i16 = _storer(types.int16)
 
 

@@ -25,7 +25,8 @@ class Adder:
         self.buffers = np.zeros((ops + 1, rows, 16), np.float32)
         self.index = np.roll(np.arange(rows, dtype=np.int32), 1)
         self.header = aligned(L.HEADER_WORDS)
-        self.header[L.H_ONE], self.header[L.H_OUTPUTS] = 1, rows
+        self.header[[L.H_ONE, L.H_PARTS]] = 1
+        self.header[L.H_OUTPUTS] = rows
         self.header[L.H_OUTPUT_ROWS] = self.index.ctypes.data
         self.args = np.zeros((ops, L.PW_WORDS), np.int64)
         table = np.zeros((ops, L.OP_WORDS), np.int64)
@@ -155,7 +156,7 @@ def test_a_plan_may_be_dropped_as_soon_as_it_was_run():
         team.run(adder.plan)
         adder.check(epoch)
         del adder
-    assert len(team._alive) < 300
+    assert len(team._past) < 300
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

@@ -26,10 +26,10 @@ def call(name: str, args: dict[int, int], header: np.ndarray, chunks: int) -> No
         function(block.ctypes.data, header.ctypes.data, chunk, 0)
 
 
-def header(tokens: int, outputs: int = 0) -> np.ndarray:
-    """A step header of so many tokens."""
+def header(tokens: int, outputs: int = 0, parts: int = 1) -> np.ndarray:
+    """A step header of so many tokens, whose rows are cut into so many parts."""
     words = np.zeros(L.HEADER_WORDS, np.int64)
-    words[L.H_ONE], words[L.H_TOKENS], words[L.H_OUTPUTS] = 1, tokens, outputs
+    words[L.H_ONE], words[L.H_TOKENS], words[L.H_OUTPUTS], words[L.H_PARTS] = 1, tokens, outputs, parts
     return words
 
 
@@ -39,12 +39,12 @@ def address(array: np.ndarray, offset: int = 0) -> int:
     return array.ctypes.data + offset
 
 
-def chunks_of(rows: int) -> int:
+def chunks_of(rows: int, parts: int = 1) -> int:
     """Chunks of a pointwise kernel."""
-    return -(-rows // L.PW_CHUNK)
+    return -(-rows // L.PW_CHUNK) * parts
 
 
-def quantize(x: np.ndarray, zero: int, planes: int = 1) -> np.ndarray:
+def quantize(x: np.ndarray, zero: int, planes: int = 1, parts: int = 1) -> np.ndarray:
     """Activations [tokens, columns] as the kernel writes them: codes, then aux."""
     tokens, columns = x.shape
     out = np.zeros(L.quantized_bytes(tokens * planes, columns), np.uint8)
@@ -58,7 +58,7 @@ def quantize(x: np.ndarray, zero: int, planes: int = 1) -> np.ndarray:
         L.PW_ZERO: zero,
         L.PW_PLANES: planes,
     }
-    call("quantize.rows", args, header(tokens), chunks_of(tokens))
+    call("quantize.rows", args, header(tokens, parts=parts), chunks_of(tokens, parts))
     return out
 
 
@@ -113,7 +113,7 @@ def matmul(
     if columns > L.PART:
         panels_per_chunk = -(-panels_per_chunk // L.GROUP) * L.GROUP
     y = np.full((tokens + 1, panels * L.LANES), GUARD)
-    beside = np.zeros_like(y)
+    beside, scratch = np.zeros_like(y), np.zeros(L.WIDE_SCRATCH, np.uint8)
     if residual is not None:
         beside[:tokens, : residual.shape[1]] = residual
     args = {
@@ -128,6 +128,7 @@ def matmul(
         L.MM_SLOT: L.H_TOKENS,
         L.MM_PLANES: planes,
         L.MM_PRECISE: precise,
+        L.MM_SCRATCH: address(scratch),
     }
     if form.quantized:
         q = quantize(x, form.zero, planes)

@@ -33,8 +33,8 @@ KNOWN_SPILLS: dict[str, dict[str, tuple[int, int]]] = {
 }
 
 LISTING = """
-	.globl	edgellm_matmul_q4_0
-edgellm_matmul_q4_0:
+	.globl	edgellm_matmul_q8_0
+edgellm_matmul_q8_0:
 	stp	x29, x30, [sp, #-16]!
 .LBB0_1:
 	ld1r	{ v1.4s }, [x1]
@@ -66,19 +66,19 @@ edgellm_matmul_q4_0:
 
 def test_a_listing_is_counted_as_by_hand():
     """Four rounds of 11, and 11 around them; a round loads once, and touches the stack once."""
-    (count,) = arm_table.Kernel(LISTING).counts((1,), "q4_0")
+    (count,) = arm_table.Kernel(LISTING).counts((1,), "q8_0")
     assert count == arm_table.Count(
-        tokens=1, instructions=55, dots=32, loads=5, spills=5, dot_loop=11, dot_loop_spills=1
+        tokens=1, wide=False, instructions=55, dots=32, loads=5, spills=5, dot_loop=11, dot_loop_spills=1
     )
 
 
 def test_loops_that_do_not_fit_the_arithmetic_are_refused():
     with pytest.raises(ValueError, match="2 token tiles"):
-        arm_table.Kernel(LISTING).counts((2, 1), "q4_0")
+        arm_table.Kernel(LISTING).counts((2, 1), "q8_0")
     with pytest.raises(ValueError, match="8 sums a token"):
-        arm_table.Kernel(LISTING.replace("	scvtf	v3.4s, v3.4s\n", "", 1)).counts((1,), "q4_0")
+        arm_table.Kernel(LISTING.replace("	scvtf	v3.4s, v3.4s\n", "", 1)).counts((1,), "q8_0")
     with pytest.raises(ValueError, match="whole number"):
-        arm_table.Kernel(LISTING.replace("	sdot	v3.4s, v2.16b, v1.16b\n", "", 1)).counts((1,), "q4_0")
+        arm_table.Kernel(LISTING.replace("	sdot	v3.4s, v2.16b, v1.16b\n", "", 1)).counts((1,), "q8_0")
 
 
 def test_apples_way_of_writing_is_read_as_well():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from harness import address, call, header
+from harness import address, call, chunks_of, header
 
 from edgellm.backends.base import kv_bytes
 from edgellm.kernels import layout as L
@@ -84,7 +84,7 @@ class Layer:
                     items.append((start + i, min(per_item, n - i), p + i, address(table), -1, 0))
             start += n
         table = np.array(items, np.int64)
-        words = header(rows)
+        words = header(rows, parts=3)
         words[L.H_ITEMS], words[L.H_ITEM_TABLE] = len(items), address(table)
         merges = np.array(merges, np.int64).reshape(-1, L.ME_WORDS)
         words[L.H_MERGES], words[L.H_MERGE_TABLE] = len(merges), address(merges)
@@ -98,7 +98,7 @@ class Layer:
             L.RS_TABLE: address(self.table), L.RS_POOL: address(self.pool),
             L.RS_KEY_BYTES: self.bytes[0], L.RS_VALUE_BYTES: self.bytes[1],
         }  # fmt: skip
-        call(f"rope.turn_and_store_{self.kernel}", args, words, -(-rows // L.PW_CHUNK))
+        call(f"rope.turn_and_store_{self.kernel}", args, words, chunks_of(rows, parts=3))
         out = np.zeros_like(q)
         scratch = np.zeros(L.attention_scratch(max(L.MAX_PAIRS, self.heads), self.head_dim), np.uint8)
         args = {

@@ -112,7 +112,7 @@ def test_chunks_of_any_size_give_the_same_bits(kind):
     columns, rows = columns_of(kind, 2), 112
     raw, _ = random_weight(kind, rows, columns, seed=9)
     packed = pack(kind, raw, columns)
-    x = np.random.default_rng(2).standard_normal((3, columns)).astype(np.float32)
+    x = np.random.default_rng(2).standard_normal((33, columns)).astype(np.float32)
     results = {matmul(kind, packed, rows, x, panels_per_chunk=n).tobytes() for n in (1, 2, 7)}
     assert len(results) == 1
 
@@ -146,10 +146,10 @@ def test_long_rows_go_in_parts(kind):
     raw, values = random_weight(kind, rows, columns, seed=6)
     packed = pack(kind, raw, columns)
     rng = np.random.default_rng(7)
-    x = rng.standard_normal((11, columns)).astype(np.float32)
+    x = rng.standard_normal((27, columns)).astype(np.float32)
     bias = np.zeros(L.panels_of(rows, columns) * L.LANES, np.float32)
     bias[:rows] = rng.standard_normal(rows)
-    residual = rng.standard_normal((11, rows)).astype(np.float32)
+    residual = rng.standard_normal((27, rows)).astype(np.float32)
     want = x.astype(np.float64) @ values.astype(np.float64).T + bias[:rows] + residual
     magnitude = np.abs(x) @ np.abs(values.T) + 1
     for planes in (1, 2):
@@ -158,6 +158,6 @@ def test_long_rows_go_in_parts(kind):
         assert (np.abs(y - want) <= 2.0 ** (-13 if planes == 2 else -6) * magnitude).all()
         alone = [
             matmul(kind, packed, rows, x[i : i + 1].copy(), residual=residual[i : i + 1], **options)
-            for i in range(11)
+            for i in range(27)
         ]
         assert y.tobytes() == np.concatenate(alone).tobytes()

@@ -44,15 +44,16 @@ def test_quantized_rows_stand_for_the_nearest_values(tokens):
     assert np.allclose(got, quantize_activations(x), rtol=1e-6, atol=0)
 
 
-def rows_kernel(name: str, x: np.ndarray, *, x2=None, weight=None, eps=0.0) -> np.ndarray:
+def rows_kernel(name: str, x: np.ndarray, *, x2=None, weight=None, eps=0.0, heads=1, parts=1) -> np.ndarray:
     out = np.zeros_like(x)
     args = {
         L.PW_X: address(x), L.PW_X2: address(x2) if x2 is not None else 0,
         L.PW_WEIGHT: address(weight) if weight is not None else 0, L.PW_Y: address(out),
-        L.PW_COLUMNS: x.shape[1], L.PW_X_STRIDE: x.strides[0], L.PW_Y_STRIDE: out.strides[0],
-        L.PW_SLOT: L.H_TOKENS, L.PW_EPS: int(np.float32(eps).view(np.int32)), L.PW_ROWS: L.H_ONE,
+        L.PW_COLUMNS: x.shape[1] // heads, L.PW_HEADS: heads,
+        L.PW_X_STRIDE: x.strides[0], L.PW_Y_STRIDE: out.strides[0], L.PW_SLOT: L.H_TOKENS,
+        L.PW_EPS: int(np.float32(eps).view(np.int32)), L.PW_ROWS: L.H_ONE,
     }  # fmt: skip
-    call(name, args, header(len(x)), chunks_of(len(x)))
+    call(name, args, header(len(x), parts=parts), chunks_of(len(x), parts))
     return out
 
 
@@ -85,6 +86,28 @@ def test_gelu_gate_over_the_whole_range_of_floats():
     want = wide * (1 + np.tanh(np.sqrt(2 / np.pi) * (wide + 0.044715 * wide**3)))
     assert np.isfinite(got).all()
     assert np.allclose(got, want, rtol=2e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize("parts", [2, 3, 8])
+@pytest.mark.parametrize("columns", [96, 576, 1536])
+def test_parts_of_rows_make_the_whole(columns, parts):
+    rng = np.random.default_rng(columns)
+    x, x2 = rng.standard_normal((2, 13, columns)).astype(np.float32)
+    weight = rng.standard_normal(columns).astype(np.float32)
+    kernels = {
+        "pointwise.rms_norm": {"weight": weight},
+        "pointwise.head_norm": {"weight": weight, "heads": 6},
+        "pointwise.glu_silu": {"x2": x2},
+        "pointwise.add": {"x2": x2},
+        "pointwise.scale": {"eps": 0.3},
+    }
+    for name, given in kernels.items():
+        whole = rows_kernel(name, x, **given)
+        assert whole.any()
+        assert rows_kernel(name, x, **given, parts=parts).tobytes() == whole.tobytes(), name
+    for planes in (1, 2):
+        whole = quantize(x, 8, planes)
+        assert quantize(x, 8, planes, parts).tobytes() == whole.tobytes()
 
 
 @pytest.mark.parametrize("columns", [16, 40])

@@ -11,30 +11,25 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgellm import quants
 from edgellm.backends.base import (
-    PAGE_SIZE,
     Backend,
     BackendConfig,
     Batch,
     LoadProgress,
-    SequenceRows,
     WeightFile,
     kv_bytes,
-    positions_of,
 )
 from edgellm.backends.cpu import team as teams
 from edgellm.backends.cpu.arena import Ref
+from edgellm.backends.cpu.header import Header
 from edgellm.backends.cpu.lower import Argument, Lowering, PlannedOp
 from edgellm.backends.cpu.threads import default_threads
 from edgellm.backends.cpu.weights import Packed, WeightStore
 from edgellm.backends.profile import Profile
 from edgellm.errors import UnsupportedError
-from edgellm.graph import Graph
+from edgellm.graph import Graph, Weight
 from edgellm.kernels import layout as L
 from edgellm.kernels.cache import load_kernels
-
-_ITEMS_PER_THREAD = 4  # chunks of attention that keep a team busy to the end
 
 
 class CPUBackend(Backend):
@@ -57,24 +52,15 @@ class CPUBackend(Backend):
         store.pack(self._team, addresses, progress)
         self._scratch = lowering.arena.lay_out()
         self._store, self._arena, self._keep = store, lowering.arena, program.keep
-        self._ropes, self._mapped = program.ropes, program.mapped
-        self._header = np.zeros(L.HEADER_WORDS, np.int64)
-        self._header[L.H_ONE] = 1
+        self._ropes, self._file = program.ropes, file
+        self._mapped: list[NDArray[np.uint8]] = []
+        rows_per_item = max(1, L.MAX_PAIRS // program.group)
+        self._header = Header(threads, program.kv_heads, rows_per_item, lowering.slots)
         self._args: list[NDArray[np.int64]] = []
-        self._plan = teams.Plan(self._assemble(program.ops, addresses), self._header)
+        self._plan = teams.Plan(self._assemble(program.ops, addresses), self._header.words)
 
-        assert program.table is not None
-        assert program.tokens_in is not None
         assert program.logits is not None
-        info = file.tensors[program.table.name]
-        self._table = file.data(program.table.name).reshape(
-            info.shape[0], -1
-        )  # rows stay mapped from the file
-        self._dequantize = quants.get(info.type).dequantize
-        self._x = self._arena.array(program.tokens_in.ref, config.max_tokens, program.tokens_in.stride)
         self._logits = self._arena.array(program.logits.ref, config.max_outputs, program.logits.stride)
-        self._rows_per_item = max(1, L.MAX_PAIRS // program.group)
-        self._slots, self._threads, self._kv_heads = lowering.slots, threads, program.kv_heads
         self._ops = program.ops
         self._profile: Profile | None = None
 
@@ -84,76 +70,34 @@ class CPUBackend(Backend):
         for row, op in zip(table, planned, strict=True):
             block = np.array([self._address(a) for a in op.args], np.int64)
             self._args.append(block)
-            row[: L.OP_MUL + 1] = addresses[op.kernel], block.ctypes.data, op.slot, op.div, op.mul
+            at, args = addresses[op.kernel], block.ctypes.data
+            row[: L.OP_PARTS + 1] = at, args, op.slot, op.div, op.mul, op.parts
         return table
 
     def _address(self, argument: Argument) -> int:
         if isinstance(argument, Ref):
             return self._arena.address(argument)
+        if isinstance(argument, Weight):
+            self._mapped.append(self._file.data(argument.name))
+            return int(self._mapped[-1].ctypes.data)
         return self._store.address(argument) if isinstance(argument, Packed) else argument
 
     # -- a step ------------------------------------------------------------------------------------
 
     def execute(self, batch: Batch) -> NDArray[np.float32]:
         began = time.perf_counter()
-        tokens = np.asarray(batch.tokens)
-        rows = self._dequantize(self._table[tokens])
-        self._x[: len(tokens), : rows.shape[1]] = rows
-        alive = self._fill_header(batch)
+        positions = self._header.fill(batch)
+        for rope in self._ropes:
+            rope.ensure(positions)
         self._team.run(self._plan)
-        del alive
         if self._profile is not None and self._plan.times is not None:
             seconds = time.perf_counter() - began
-            counts = [int(self._header[op.slot]) for op in self._ops]
+            counts = [int(self._header.words[op.slot]) for op in self._ops]
             self._profile.add(batch, counts, self._plan.times, seconds)
         return self._logits[: len(batch.outputs), : self.graph.vocab_size]
 
-    def _fill_header(self, batch: Batch) -> list[NDArray[np.int64] | NDArray[np.int32]]:
-        """Point the header at this step's arrays, which the caller keeps alive until it is over."""
-        positions = positions_of(batch)
-        tables = [np.asarray(s.pages, np.int32) for s in batch.sequences]
-        row_pages = np.concatenate(
-            [
-                table[np.arange(s.position, s.position + s.count) // PAGE_SIZE]
-                for s, table in zip(batch.sequences, tables, strict=True)
-            ]
-        )
-        items, merges = self._attention_items(batch.sequences, [int(t.ctypes.data) for t in tables])
-        outputs = np.asarray(batch.outputs, np.int32)
-        for rope in self._ropes:
-            rope.ensure(int(positions.max()) + 1)
-        header = self._header
-        header[L.H_TOKENS], header[L.H_OUTPUTS] = len(positions), len(outputs)
-        header[L.H_ITEMS], header[L.H_MERGES] = len(items), len(merges)
-        arrays = (positions, row_pages, outputs, items)
-        header[L.H_POSITIONS : L.H_ITEM_TABLE + 1] = [a.ctypes.data for a in arrays]
-        header[L.H_MERGE_TABLE] = merges.ctypes.data
-        return [*arrays, merges, *tables]
-
-    def _attention_items(
-        self, sequences: Sequence[SequenceRows], tables: list[int]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The step's attention items and merges. A row becomes an item for each span where there would
-        otherwise be too few for the threads, as long as there are slots.
-        """
-        items: list[tuple[int, ...]] = []
-        merges: list[tuple[int, ...]] = []
-        few = len(sequences) * self._kv_heads < _ITEMS_PER_THREAD * self._threads
-        slot = 0
-        for s, table in zip(sequences, tables, strict=True):
-            spans = s.position // L.SPAN + 1
-            if few and s.count == 1 and 1 < spans <= self._slots - slot:
-                items += [(s.start, 1, s.position, table, n, slot + n) for n in range(spans)]
-                merges.append((s.start, slot, spans))
-                slot += spans
-                continue
-            for i in range(0, s.count, self._rows_per_item):
-                rows = min(self._rows_per_item, s.count - i)
-                items.append((s.start + i, rows, s.position + i, table, -1, 0))
-        return (
-            np.array(items, np.int64).reshape(-1, L.IT_WORDS),
-            np.array(merges, np.int64).reshape(-1, L.ME_WORDS),
-        )
+    def drawn(self) -> Sequence[int]:
+        return self._header.draws.tokens()
 
     def profile(self) -> Profile:
         self._plan.trace()

@@ -34,7 +34,7 @@ _PASS_ON = (
 
 _MOST_SLOTS = 512
 
-Argument = int | Ref | Packed
+Argument = int | Ref | Packed | Weight  # a weight is one that stays in its file
 
 
 class Place(NamedTuple):
@@ -64,6 +64,7 @@ class PlannedOp:
     div: int
     mul: int
     work: Work
+    parts: int  # the header word that multiplies the chunks
 
 
 @dataclass
@@ -71,12 +72,9 @@ class Program:
     """All that lowering finds out."""
 
     ops: list[PlannedOp] = field(default_factory=list)
-    tokens_in: Place | None = None  # where the embedded rows go
-    table: Weight | None = None  # the embedding table
     logits: Place | None = None
     ropes: list[RopeTable] = field(default_factory=list)
     keep: list[NDArray[np.float32]] = field(default_factory=list)  # arrays that arguments point into
-    mapped: list[NDArray[np.uint8]] = field(default_factory=list)  # weights that arguments point into
     group: int = 1  # query heads that share a kv head, in the layer where they are most
     kv_heads: int = 0  # in the layer where they are fewest
 
@@ -130,8 +128,11 @@ class Lowering:
             else:
                 lower(self, node)
         assert self.graph.output is not None
-        self.program.logits = self.read(self.graph.output)
-        self.arena.touch(self.program.logits.ref, len(self.program.ops))
+        self.program.logits = logits = self.read(self.graph.output)
+        args: list[Argument] = [0] * L.SM_WORDS
+        args[L.SM_LOGITS], args[L.SM_STRIDE] = logits.ref, logits.stride
+        self.emit("sample.draw", args, L.H_OUTPUTS, 1, 1, Work("draw"))
+        self.arena.touch(logits.ref, len(self.program.ops))
         return self.program
 
     def refuse(self, what: str) -> None:
@@ -237,9 +238,18 @@ class Lowering:
         self.emit_rows("quantize.rows", x, value.width, codes=made)
         return self.read_quantized(value, zero)
 
-    def emit(self, kernel: str, args: list[Argument], slot: int, div: int, mul: int, work: Work) -> None:
+    def emit(
+        self,
+        kernel: str,
+        args: list[Argument],
+        slot: int,
+        div: int,
+        mul: int,
+        work: Work,
+        parts: int = L.H_ONE,
+    ) -> None:
         """Append an op."""
-        self.program.ops.append(PlannedOp(kernel, args, slot, div, mul, work))
+        self.program.ops.append(PlannedOp(kernel, args, slot, div, mul, work, parts))
 
     def emit_rows(
         self,
@@ -267,7 +277,8 @@ class Lowering:
         if codes is not None:
             args[L.PW_CODES], args[L.PW_AUX], args[L.PW_ZERO], args[L.PW_PLANES] = codes
         moved = 4 * columns * heads * (2 if x2 == 0 else 3)
-        self.emit(kernel, args, slot, L.PW_CHUNK, 1, Work(kernel.removeprefix("pointwise."), row_bytes=moved))
+        work = Work(kernel.removeprefix("pointwise."), row_bytes=moved)
+        self.emit(kernel, args, slot, L.PW_CHUNK, 1, work, L.H_PARTS)
 
     def vector(self, weight: Weight) -> int:
         """The address of a small tensor as f32."""

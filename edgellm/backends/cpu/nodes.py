@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from edgellm.backends.base import kv_bytes
 from edgellm.backends.cpu.lower import Argument, Lowering, Place, float_bits
-from edgellm.backends.cpu.weights import Packed
+from edgellm.backends.cpu.weights import Packed, form_of
 from edgellm.backends.profile import Work
 from edgellm.graph import Node, Weight, ops
 from edgellm.graph.passes import Project, RopeAttention
@@ -33,11 +33,16 @@ def _lowers(*kinds: type[ops.Op]) -> Callable[[Lower], Lower]:
 @_lowers(ops.Embed)
 def _embed(lw: Lowering, node: Node) -> None:
     assert isinstance(node.op, ops.Embed)
-    if node.op.of != "tokens" or lw.program.table is not None:
-        lw.refuse("a second table of embeddings")
-    lw.program.table = node.weights[0]
-    lw.program.tokens_in = lw.make(node.outputs[0])
-    lw.program.tokens_in.ref.buffer.first = -1
+    table = node.weights[0]
+    if node.op.of != "tokens" or table is None:
+        lw.refuse("embeddings of something other than tokens")
+        return
+    form, y = form_of(lw.file, table), lw.make(node.outputs[0])
+    args: list[Argument] = [0] * L.EM_WORDS
+    args[L.EM_TABLE], args[L.EM_ROW_BYTES] = table, lw.file.tensors[table.name].row_bytes
+    args[L.EM_COLUMNS], args[L.EM_Y], args[L.EM_Y_STRIDE] = table.shape[1], y.ref, y.stride
+    work = Work("embed", row_bytes=4 * table.shape[1])
+    lw.emit(f"embed.{form.name}", args, L.H_TOKENS, L.PW_CHUNK, 1, work)
 
 
 @_lowers(Project)
@@ -85,15 +90,15 @@ def _project(lw: Lowering, node: Node) -> None:
         lw.emit(f"mapped.{packed.form.name}", args, y.slot, _ALL_ROWS, chunks, work)
     else:
         args[L.MM_WEIGHTS] = packed
+        if packed.form.name in L.WIDE_FORMS:
+            args[L.MM_SCRATCH] = lw.arena.buffer(L.WIDE_SCRATCH * lw.threads, len(lw.program.ops))
         lw.emit(f"matmul.{packed.form.name}", args, y.slot, L.MM_TOKENS, chunks, work)
 
 
 def _from_the_map(lw: Lowering, args: list[Argument], weight: Weight, packed: Packed) -> None:
     """Let a matmul read its weight where the file has it."""
-    data = lw.file.data(weight.name)
-    lw.program.mapped.append(data)
-    args[L.MM_WEIGHTS], args[L.MM_ROWS] = int(data.ctypes.data), weight.shape[0]
-    args[L.MM_ROW_BYTES] = data.nbytes // weight.shape[0]
+    args[L.MM_WEIGHTS], args[L.MM_ROWS] = weight, weight.shape[0]
+    args[L.MM_ROW_BYTES] = lw.file.tensors[weight.name].row_bytes
     scratch = L.mapped_scratch(packed.form.columns, packed.form.panel_bytes)
     args[L.MM_SCRATCH] = lw.arena.buffer(scratch * lw.threads, len(lw.program.ops))
 
@@ -233,7 +238,7 @@ def _rope_store(lw: Lowering, node: Node, op: RopeAttention) -> None:
         args[L.RS_TABLE] = int(table.rows.ctypes.data)
     work = Work("rope_store", row_bytes=4 * head_dim * (2 * heads + 3 * kv_heads))
     kernel = "rope.turn_and_store_{}_{}".format(*lw.config.kv_types)
-    lw.emit(kernel, args, L.H_TOKENS, L.PW_CHUNK, 1, work)
+    lw.emit(kernel, args, L.H_TOKENS, L.PW_CHUNK, 1, work, L.H_PARTS)
 
 
 def _attend(lw: Lowering, node: Node, attention: ops.Attention) -> None:

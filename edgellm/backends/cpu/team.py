@@ -64,7 +64,8 @@ class Team:
         self._control[L.C_WORKERS] = threads
         self._init_sleep()
         self._lock = threading.Lock()
-        self._alive: list[tuple[int, Plan]] = []
+        self._present: Plan | None = None  # what ran last
+        self._past: list[tuple[int, Plan | None]] = []  # what ran before it, and until which epoch
         for number in range(1, threads):
             arguments = (self._control.ctypes.data, number, 0, 0)
             threading.Thread(target=self._work, args=arguments, daemon=True, name=f"edgellm-{number}").start()
@@ -86,11 +87,13 @@ class Team:
         """Hold on to plans that a worker which comes late may still look at: those of epochs it has not
         left.
         """
+        if plan is self._present:
+            return
         left = self._control[L.C_WORKER + L.WORKER_WORDS + L.W_LEFT :: L.WORKER_WORDS]
         oldest = int(left.min()) if len(left) else 1 << 62
-        epoch = int(self._control[L.C_EPOCH]) + 2
-        self._alive = [(e, p) for e, p in self._alive if e > oldest and p is not plan]
-        self._alive.append((epoch, plan))
+        past = [*self._past, (int(self._control[L.C_EPOCH]), self._present)]
+        self._past = [(epoch, p) for epoch, p in past if epoch > oldest]
+        self._present = plan
 
     def cancel(self) -> None:
         """Let a running plan end after the chunks that are being computed. Any thread may call it."""

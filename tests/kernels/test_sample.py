@@ -1,0 +1,120 @@
+"""Tokens chosen by the kernel are the ones that the NumPy samplers choose."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from harness import address, call, header
+
+from edgellm.backends.cpu.draws import DrawTable
+from edgellm.kernels import layout as L
+from edgellm.sampling import Draw, Sampler, SamplingParams
+
+CHAINS = {
+    "greedy": {"temperature": 0},
+    "the defaults": {},
+    "one of two": {"top_k": 2},
+    "as many as can be": {"top_k": 256, "top_p": 1, "min_p": 0, "temperature": 3.0},
+    "hot": {"temperature": 100, "min_p": 0, "top_p": 1},
+    "cold": {"temperature": 1e-30},
+    "plain": {"temperature": 1, "top_k": 0, "top_p": 1, "min_p": 0},
+    "plain and cold": {"temperature": 1e-40, "top_k": 0, "top_p": 1, "min_p": 0},
+    "min_p of all": {"temperature": 1.5, "top_k": 0, "top_p": 1, "min_p": 0.1},
+    "top_p of all": {"temperature": 0.7, "top_k": 0, "top_p": 0.9, "min_p": 0},
+    "both of all": {"temperature": 1, "top_k": 0, "top_p": 0.99, "min_p": 0.01},
+    "a top_p of nothing": {"top_p": 0},
+    "penalties": {"repeat_penalty": 1.3, "presence_penalty": 0.5, "frequency_penalty": -0.2},
+    "greedy with penalties": {"temperature": 0, "repeat_penalty": 1.3},
+    "bias": {"logit_bias": {0: -np.inf, 3: 9.5, 17: -2}},
+    "all there is": {"logit_bias": {0: -np.inf, 5: 3}, "repeat_penalty": 1.1, "repeat_last_n": -1},
+}
+
+
+def kernel(logits: np.ndarray, draws: list[Draw | None]) -> list[int]:
+    """The tokens that the kernel chooses from rows [O, columns], which it leaves as they are."""
+    before = logits.copy()
+    table, words = DrawTable(draws), header(1, len(draws))
+    words[L.H_DRAWS] = table.address
+    args = {L.SM_LOGITS: address(logits), L.SM_STRIDE: logits.strides[0]}
+    call("sample.draw", args, words, len(draws))
+    assert logits.tobytes() == before.tobytes()
+    return table.tokens()
+
+
+def room_for(logits: np.ndarray) -> np.ndarray:
+    """Rows as the backend has them: whole vectors, what follows the vocabulary being anything."""
+    rows = np.full((len(logits), -(-logits.shape[1] // L.LANES) * L.LANES), np.nan, np.float32)
+    rows[:, : logits.shape[1]] = logits
+    return rows
+
+
+@pytest.mark.parametrize("vocab", [1, 5, 63, 64, 200, 3000])
+@pytest.mark.parametrize("chain", CHAINS)
+def test_the_same_tokens_as_in_numpy(chain, vocab):
+    rng = np.random.default_rng(vocab)
+    params = SamplingParams(**CHAINS[chain])
+    forbidden = [v for v in (1,) if vocab > 5]
+    sampler = Sampler(params, seed=vocab, forbidden=forbidden)
+    logits = (rng.standard_normal((100, vocab)) * rng.choice([0.1, 2, 8], (100, 1))).astype(np.float32)
+    histories = [rng.integers(0, vocab, rng.integers(0, 90)).tolist() for _ in logits]
+    if vocab < 20:  # a bias is for tokens that there are
+        sampler = Sampler(SamplingParams(**{**CHAINS[chain], "logit_bias": {}}), seed=vocab)
+    got = kernel(room_for(logits), [sampler.draw(h, vocab) for h in histories])
+    want = [sampler.sample(sampler.biased(row), h) for row, h in zip(logits, histories, strict=True)]
+    undecided = [g for g, w in zip(got, want, strict=True) if g != w]
+    assert set(undecided) <= {-1}
+    assert not undecided or (params.top_k == 0 and params.top_p < 1)
+    assert len(undecided) < 80
+
+
+def test_equals_are_taken_by_id():
+    logits = np.zeros((1, 320), np.float32)
+    logits[0, [70, 7, 300]] = 5
+    draws = [Sampler(SamplingParams(temperature=0), 0).draw([], 320)]
+    assert kernel(logits, draws) == [7]
+    sampler = Sampler(SamplingParams(top_k=2, top_p=1, min_p=0), 0)
+    draws = [sampler.draw([0] * n, 320) for n in range(50)]
+    assert set(kernel(np.repeat(logits, 50, axis=0), draws)) == {7, 70}
+
+
+def test_the_draw_follows_the_probabilities():
+    logits = np.log(np.array([0.1, 0.2, 0.7], np.float32))[None].repeat(3000, axis=0)
+    for chain in ("plain", "as many as can be"):
+        sampler = Sampler(SamplingParams(**{**CHAINS[chain], "temperature": 1}), 1)
+        got = kernel(room_for(logits), [sampler.draw([0] * n, 3) for n in range(3000)])
+        np.testing.assert_allclose(np.bincount(got) / 3000, [0.1, 0.2, 0.7], atol=0.03)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("chain", ["greedy", "the defaults", "plain"])
+def test_rows_without_a_best_are_left_to_numpy(chain, bad):
+    logits = np.zeros((3, 400), np.float32)
+    logits[0] = -np.inf if bad == -np.inf else 0
+    logits[0, 399] = logits[1, 77] = bad
+    draws = [Sampler(SamplingParams(**CHAINS[chain]), 0).draw([1], 400)] * 3
+    got = kernel(logits, draws)
+    assert got[0] == -1
+    assert got[1] == -1 or bad == -np.inf
+    assert got[2] >= 0
+
+
+def test_rows_that_nobody_draws_stay_undecided():
+    logits = np.zeros((3, 64), np.float32)
+    draw = Sampler(SamplingParams(temperature=0), 0).draw([1], 64)
+    many = Sampler(SamplingParams(top_k=257), 0).draw([1], 64)
+    assert kernel(logits, [None, draw, many]) == [-1, 0, -1]
+    assert DrawTable([None, many]).address == 0
+    assert Sampler(SamplingParams(typical_p=0.5), 0).draw([1], 64) is None
+
+
+def test_only_the_first_tokens_may_be_chosen():
+    logits = np.arange(128, dtype=np.float32)[None]
+    for params in (SamplingParams(temperature=0), SamplingParams(top_k=1)):
+        assert kernel(logits, [Sampler(params, 0).draw([1], 70)]) == [69]
+
+
+def test_patches_of_tokens_that_are_not_there_change_nothing():
+    logits = np.zeros((1, 64), np.float32)
+    logits[0, 20] = 1
+    sampler = Sampler(SamplingParams(temperature=0, logit_bias={40: 9.0, 1 << 40: 1.0}), 0)
+    assert kernel(logits, [sampler.draw([1], 30)]) == [20]
