@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CPUS = {"pi4": "neon", "pi5": "neon-dotprod", "n2": "neon-i8mm"}
 TRIPLE = "aarch64-unknown-linux-gnu"
 SAMPLE = "matmul.q4_0"
-TESTS = ["tests/kernels/test_matmul.py", "tests/kernels/test_pointwise.py", "tests/kernels/test_attention.py"]
+_FILES = ("matmul", "pointwise", "attention", "sample", "embed_rows")
+TESTS = [f"tests/kernels/test_{name}.py" for name in _FILES]
 
 DETECT = """
 import json
