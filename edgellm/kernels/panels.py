@@ -80,15 +80,87 @@ def _dots5(low, high, w, x, nt):
 
 
 @device
+def _dots6(low, high, w, x, nt):
+    """32 columns of 6 bits: twice a vector of top bits (of eight vectors, at bits 0, 2, 4 and 6) and two of
+    nibbles (`pack.q6_k` draws it).
+    """
+    for u in range(2):
+        top = load_bytes(w + 192 * u)
+        q = load_bytes(w + 192 * u + 64)
+        low_code = mask_bytes(q, 15) | mask_bytes(shift_left_bytes(top, 4), 48)
+        high_code = shift_right_bytes(q, 4) | mask_bytes(shift_left_bytes(top, 2), 48)
+        low = dot4(low, low_code, x + 8 * nt * u)
+        high = dot4(high, high_code, x + 8 * nt * u + 16 * nt)
+        q = load_bytes(w + 192 * u + 128)
+        low_code = mask_bytes(q, 15) | mask_bytes(top, 48)
+        high_code = shift_right_bytes(q, 4) | mask_bytes(shift_right_bytes(top, 2), 48)
+        low = dot4(low, low_code, x + 8 * nt * u + 4 * nt)
+        high = dot4(high, high_code, x + 8 * nt * u + 20 * nt)
+    return low, high
+
+
+# -- a block of 32 columns: the sums of 16 each, its codes being at `codes` and taken by `dots`, then what
+# they add. A scale is loaded where it is wanted: before, it would take registers from the sums.
+
+
+@device
+def sums(c, dots, codes, x):
+    """sum(code * x), of the low and of the high 16 columns."""
+    low, high = dots(begin_partial(c, 0), begin_partial(c, 0), codes, x, size(c))
+    return end_partial(low, 0), end_partial(high, 0)
+
+
+@device
+def sums_less_zero(c, dots, codes, x, aux):
+    """sum((code - zero) * x): the accumulators start at -zero * sum(x)."""
+    nt = size(c)
+    low_start, high_start = aux + AUX_START_LOW * 4 * nt, aux + AUX_START_HIGH * 4 * nt
+    low, high = dots(begin_partial(c, low_start), begin_partial(c, high_start), codes, x, nt)
+    return end_partial(low, low_start), end_partial(high, high_start)
+
+
+@device
+def large_sums_less_zero(c, dots, codes, x, aux):
+    """The same, of codes too large for the partial sums of `dot4_small`."""
+    nt = size(c)
+    return dots(start(c, aux + AUX_START_LOW * 4 * nt), start(c, aux + AUX_START_HIGH * 4 * nt), codes, x, nt)
+
+
+@device
+def add_scaled(c, low, high, aux, scale):
+    """A scale for 32 columns."""
+    return scale_fma(c, low, high, aux + AUX_SCALE_LOW * 4 * size(c), scale)
+
+
+@device
+def add_minimum(c, aux, minimum):
+    """The minimum of 32 columns meets the sum of their activations."""
+    return fma_splat(c, minimum, aux + AUX_SUM * 4 * size(c), 4)
+
+
+@device
+def add_low(c, low, aux, scale):
+    """A scale for the low 16 columns."""
+    return fma_scaled(c, low, aux + AUX_SCALE_LOW * 4 * size(c), scale)
+
+
+@device
+def add_high(c, high, aux, scale):
+    """A scale for the high 16 columns."""
+    return fma_scaled(c, high, aux + AUX_SCALE_HIGH * 4 * size(c), scale)
+
+
+# -- the forms -----------------------------------------------------------------------------------------
+
+
+@device
 def _with_zero(c, w, x, aux, columns, dots, panel_block):
-    """value d * (code - zero): the accumulators start at -zero * sum(x)."""
+    """Blocks of a scale, then codes."""
     nt = size(c)
     for _ in range(columns // BLOCK):
         fetch_ahead(c, w + _AHEAD, panel_block, 1)
-        low_start, high_start = aux + AUX_START_LOW * 4 * nt, aux + AUX_START_HIGH * 4 * nt
-        low, high = dots(begin_partial(c, low_start), begin_partial(c, high_start), w + 32, x, nt)
-        low, high = end_partial(low, low_start), end_partial(high, high_start)
-        c = scale_fma(c, low, high, aux + AUX_SCALE_LOW * 4 * nt, load_f16(w))
+        low, high = sums_less_zero(c, dots, w + 32, x, aux)
+        c = add_scaled(c, low, high, aux, load_f16(w))
         w += panel_block
         x += BLOCK * nt
         aux += AUX_WORDS * 4 * nt
@@ -97,14 +169,13 @@ def _with_zero(c, w, x, aux, columns, dots, panel_block):
 
 @device
 def _with_minimum(c, w, x, aux, columns, dots, panel_block):
-    """value d * code + m: the minimum meets the sum of the activations."""
+    """Blocks of a scale, a minimum, then codes."""
     nt = size(c)
     for _ in range(columns // BLOCK):
         fetch_ahead(c, w + _AHEAD, panel_block, 1)
-        low, high = dots(begin_partial(c, 0), begin_partial(c, 0), w + 64, x, nt)
-        low, high = end_partial(low, 0), end_partial(high, 0)
-        c = scale_fma(c, low, high, aux + AUX_SCALE_LOW * 4 * nt, load_f16(w))
-        c = fma_splat(c, load_f16(w + 32), aux + AUX_SUM * 4 * nt, 4)
+        low, high = sums(c, dots, w + 64, x)
+        c = add_scaled(c, low, high, aux, load_f16(w))
+        c = add_minimum(c, aux, load_f16(w + 32))
         w += panel_block
         x += BLOCK * nt
         aux += AUX_WORDS * 4 * nt
@@ -122,14 +193,11 @@ def _with_two_levels(c, w, x, aux, columns, dots, panel_block, block_bytes):
         fetch_ahead(c, w + _AHEAD, 320, 1)
         d, dmin = load_f16(w), nothing - load_f16(w + 32)
         for block in range(8):
-            fetch_ahead(c, w + 320 + block * block_bytes + _AHEAD, block_bytes, 1)
             codes = w + 320 + block * block_bytes
-            low, high = dots(begin_partial(c, 0), begin_partial(c, 0), codes, x, nt)
-            low, high = end_partial(low, 0), end_partial(high, 0)
-            scale = d * to_f32(load_u8(w + 64 + 16 * block))
-            minimum = dmin * to_f32(load_u8(w + 192 + 16 * block))
-            c = scale_fma(c, low, high, aux + AUX_SCALE_LOW * 4 * nt, scale)
-            c = fma_splat(c, minimum, aux + AUX_SUM * 4 * nt, 4)
+            fetch_ahead(c, codes + _AHEAD, block_bytes, 1)
+            low, high = sums(c, dots, codes, x)
+            c = add_scaled(c, low, high, aux, d * to_f32(load_u8(w + 64 + 16 * block)))
+            c = add_minimum(c, aux, dmin * to_f32(load_u8(w + 192 + 16 * block)))
             x += BLOCK * nt
             aux += AUX_WORDS * 4 * nt
         w += panel_block
@@ -181,7 +249,7 @@ def q8_0(c, w, x, aux, x_stride, columns):
         for i in range(4):
             low = dot4_signed(low, load_bytes(w + 32 + 64 * i), x + 4 * nt * i)
             high = dot4_signed(high, load_bytes(w + 288 + 64 * i), x + 4 * nt * (i + 4))
-        c = scale_fma(c, low, high, aux + AUX_SCALE_LOW * 4 * nt, load_f16(w))
+        c = add_scaled(c, low, high, aux, load_f16(w))
         w += PANEL_Q8_0
         x += BLOCK * nt
         aux += AUX_WORDS * 4 * nt
@@ -190,32 +258,17 @@ def q8_0(c, w, x, aux, x_stride, columns):
 
 @device
 def q6_k(c, w, x, aux, x_stride, columns):
-    """codes 0-63, value d * scale * (code - 32), a signed byte of scale for each 16 columns, d for each 256.
-
-    The top two bits of eight vectors stand in two, at bits 0, 2, 4 and 6 (`pack.q6_k` draws it).
-    """
+    """value d * scale * (code - 32), codes 0-63: a signed byte of scale for 16 columns, d for 256."""
     nt = size(c)
     for _ in range(columns // 256):
         fetch_ahead(c, w + _AHEAD, 288, 1)
         d = load_f16(w + 256)
         for block in range(8):
-            plane = w + 288 + block * 384
-            fetch_ahead(c, plane + _AHEAD, 384, 1)
-            low, high = start(c, aux + AUX_START_LOW * 4 * nt), start(c, aux + AUX_START_HIGH * 4 * nt)
-            for u in range(2):
-                top = load_bytes(plane + 192 * u)
-                q = load_bytes(plane + 192 * u + 64)
-                low_code = mask_bytes(q, 15) | mask_bytes(shift_left_bytes(top, 4), 48)
-                high_code = shift_right_bytes(q, 4) | mask_bytes(shift_left_bytes(top, 2), 48)
-                low = dot4(low, low_code, x + 8 * nt * u)
-                high = dot4(high, high_code, x + 8 * nt * u + 16 * nt)
-                q = load_bytes(plane + 192 * u + 128)
-                low_code = mask_bytes(q, 15) | mask_bytes(top, 48)
-                high_code = shift_right_bytes(q, 4) | mask_bytes(shift_right_bytes(top, 2), 48)
-                low = dot4(low, low_code, x + 8 * nt * u + 4 * nt)
-                high = dot4(high, high_code, x + 8 * nt * u + 20 * nt)
-            c = fma_scaled(c, low, aux + AUX_SCALE_LOW * 4 * nt, d * to_f32(load_i8(w + block * 32)))
-            c = fma_scaled(c, high, aux + AUX_SCALE_HIGH * 4 * nt, d * to_f32(load_i8(w + block * 32 + 16)))
+            codes = w + 288 + block * 384
+            fetch_ahead(c, codes + _AHEAD, 384, 1)
+            low, high = large_sums_less_zero(c, _dots6, codes, x, aux)
+            c = add_low(c, low, aux, d * to_f32(load_i8(w + block * 32)))
+            c = add_high(c, high, aux, d * to_f32(load_i8(w + block * 32 + 16)))
             x += BLOCK * nt
             aux += AUX_WORDS * 4 * nt
         w += PANEL_Q6_K

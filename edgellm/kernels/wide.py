@@ -10,11 +10,6 @@ from __future__ import annotations
 
 from edgellm.kernels.jit import LARGEST_TILE, device, float32
 from edgellm.kernels.layout import (
-    AUX_SCALE_HIGH,
-    AUX_SCALE_LOW,
-    AUX_START_HIGH,
-    AUX_START_LOW,
-    AUX_SUM,
     AUX_WORDS,
     BLOCK,
     PANEL_Q4_0,
@@ -26,6 +21,15 @@ from edgellm.kernels.layout import (
     PANEL_Q6_K,
     WIDE_BLOCK,
     WIDE_CODES,
+)
+from edgellm.kernels.panels import (
+    add_high,
+    add_low,
+    add_minimum,
+    add_scaled,
+    large_sums_less_zero,
+    sums,
+    sums_less_zero,
 )
 from edgellm.simd.ops import (
     load_bytes,
@@ -41,17 +45,7 @@ from edgellm.simd.ops import (
     store_f32,
     to_f32,
 )
-from edgellm.simd.tiles import (
-    begin_partial,
-    dot4,
-    dot4_small,
-    end_partial,
-    fma_scaled,
-    fma_splat,
-    scale_fma,
-    size,
-    start,
-)
+from edgellm.simd.tiles import dot4, dot4_small, size
 
 # -- taking apart: unpack(w, out, columns) -------------------------------------------------------------
 
@@ -89,42 +83,18 @@ def _codes6(plane, out):
         store_bytes(out + 128 * u + 320, shift_right_bytes(q, 4) | mask_bytes(shift_right_bytes(top, 2), 48))
 
 
-@device
-def _unpack_q4_0(w, out, columns):
-    for _ in range(columns // BLOCK):
-        _codes4(w + 32, out)
-        store_f32(out + WIDE_CODES, load_f16(w))
-        w += PANEL_Q4_0
-        out += WIDE_BLOCK
+def _with_one_level(codes, panel_block, minimum):
+    @device
+    def unpack(w, out, columns):
+        for _ in range(columns // BLOCK):
+            codes(w + (64 if minimum else 32), out)
+            store_f32(out + WIDE_CODES, load_f16(w))
+            if minimum:
+                store_f32(out + WIDE_CODES + 64, load_f16(w + 32))
+            w += panel_block
+            out += WIDE_BLOCK
 
-
-@device
-def _unpack_q4_1(w, out, columns):
-    for _ in range(columns // BLOCK):
-        _codes4(w + 64, out)
-        store_f32(out + WIDE_CODES, load_f16(w))
-        store_f32(out + WIDE_CODES + 64, load_f16(w + 32))
-        w += PANEL_Q4_1
-        out += WIDE_BLOCK
-
-
-@device
-def _unpack_q5_0(w, out, columns):
-    for _ in range(columns // BLOCK):
-        _codes5(w + 32, out)
-        store_f32(out + WIDE_CODES, load_f16(w))
-        w += PANEL_Q5_0
-        out += WIDE_BLOCK
-
-
-@device
-def _unpack_q5_1(w, out, columns):
-    for _ in range(columns // BLOCK):
-        _codes5(w + 64, out)
-        store_f32(out + WIDE_CODES, load_f16(w))
-        store_f32(out + WIDE_CODES + 64, load_f16(w + 32))
-        w += PANEL_Q5_1
-        out += WIDE_BLOCK
+    return unpack
 
 
 def _with_two_levels(codes, panel_block, block_bytes):
@@ -154,25 +124,29 @@ def _unpack_q6_k(w, out, columns):
         w += PANEL_Q6_K
 
 
-# -- multiplying: as in `panels.py` --------------------------------------------------------------------
+# -- multiplying: sums and what they add are those of `panels.py` ---------------------------------------
 
 
-@device
-def _dots(low, high, w, x, nt):
-    for i in range(4):
-        low = dot4_small(low, load_bytes(w + 64 * i), x + 4 * nt * i)
-        high = dot4_small(high, load_bytes(w + 256 + 64 * i), x + 4 * nt * (i + 4))
-    return low, high
+def _dots(dot):
+    @device
+    def dots(low, high, w, x, nt):
+        for i in range(4):
+            low = dot(low, load_bytes(w + 64 * i), x + 4 * nt * i)
+            high = dot(high, load_bytes(w + 256 + 64 * i), x + 4 * nt * (i + 4))
+        return low, high
+
+    return dots
+
+
+_small_dots, _large_dots = _dots(dot4_small), _dots(dot4)
 
 
 @device
 def _zero(c, w, x, aux, x_stride, columns):
     nt = size(c)
     for _ in range(columns // BLOCK):
-        low_start, high_start = aux + AUX_START_LOW * 4 * nt, aux + AUX_START_HIGH * 4 * nt
-        low, high = _dots(begin_partial(c, low_start), begin_partial(c, high_start), w, x, nt)
-        low, high = end_partial(low, low_start), end_partial(high, high_start)
-        c = scale_fma(c, low, high, aux + AUX_SCALE_LOW * 4 * nt, load_f32(w + WIDE_CODES))
+        low, high = sums_less_zero(c, _small_dots, w, x, aux)
+        c = add_scaled(c, low, high, aux, load_f32(w + WIDE_CODES))
         w += WIDE_BLOCK
         x += BLOCK * nt
         aux += AUX_WORDS * 4 * nt
@@ -183,10 +157,9 @@ def _zero(c, w, x, aux, x_stride, columns):
 def _minimum(c, w, x, aux, x_stride, columns):
     nt = size(c)
     for _ in range(columns // BLOCK):
-        low, high = _dots(begin_partial(c, 0), begin_partial(c, 0), w, x, nt)
-        low, high = end_partial(low, 0), end_partial(high, 0)
-        c = scale_fma(c, low, high, aux + AUX_SCALE_LOW * 4 * nt, load_f32(w + WIDE_CODES))
-        c = fma_splat(c, load_f32(w + WIDE_CODES + 64), aux + AUX_SUM * 4 * nt, 4)
+        low, high = sums(c, _small_dots, w, x)
+        c = add_scaled(c, low, high, aux, load_f32(w + WIDE_CODES))
+        c = add_minimum(c, aux, load_f32(w + WIDE_CODES + 64))
         w += WIDE_BLOCK
         x += BLOCK * nt
         aux += AUX_WORDS * 4 * nt
@@ -194,15 +167,12 @@ def _minimum(c, w, x, aux, x_stride, columns):
 
 
 @device
-def _six_bits(c, w, x, aux, x_stride, columns):
+def _two_scales(c, w, x, aux, x_stride, columns):
     nt = size(c)
     for _ in range(columns // BLOCK):
-        low, high = start(c, aux + AUX_START_LOW * 4 * nt), start(c, aux + AUX_START_HIGH * 4 * nt)
-        for i in range(4):
-            low = dot4(low, load_bytes(w + 64 * i), x + 4 * nt * i)
-            high = dot4(high, load_bytes(w + 256 + 64 * i), x + 4 * nt * (i + 4))
-        c = fma_scaled(c, low, aux + AUX_SCALE_LOW * 4 * nt, load_f32(w + WIDE_CODES))
-        c = fma_scaled(c, high, aux + AUX_SCALE_HIGH * 4 * nt, load_f32(w + WIDE_CODES + 64))
+        low, high = large_sums_less_zero(c, _large_dots, w, x, aux)
+        c = add_low(c, low, aux, load_f32(w + WIDE_CODES))
+        c = add_high(c, high, aux, load_f32(w + WIDE_CODES + 64))
         w += WIDE_BLOCK
         x += BLOCK * nt
         aux += AUX_WORDS * 4 * nt
@@ -211,13 +181,13 @@ def _six_bits(c, w, x, aux, x_stride, columns):
 
 # By form (layout.WIDE_FORMS): how a panel is taken apart, and how what came of it is multiplied.
 WIDE = {
-    "q4_0": (_unpack_q4_0, _zero),
-    "q4_1": (_unpack_q4_1, _minimum),
-    "q5_0": (_unpack_q5_0, _zero),
-    "q5_1": (_unpack_q5_1, _minimum),
+    "q4_0": (_with_one_level(_codes4, PANEL_Q4_0, False), _zero),
+    "q4_1": (_with_one_level(_codes4, PANEL_Q4_1, True), _minimum),
+    "q5_0": (_with_one_level(_codes5, PANEL_Q5_0, False), _zero),
+    "q5_1": (_with_one_level(_codes5, PANEL_Q5_1, True), _minimum),
     "q4_k": (_with_two_levels(_codes4, PANEL_Q4_K, 256), _minimum),
     "q5_k": (_with_two_levels(_codes5, PANEL_Q5_K, 320), _minimum),
-    "q6_k": (_unpack_q6_k, _six_bits),
+    "q6_k": (_unpack_q6_k, _two_scales),
 }
 if LARGEST_TILE >= 8:
     WIDE = {form: pair for form, pair in WIDE.items() if form.startswith(("q5", "q6"))}

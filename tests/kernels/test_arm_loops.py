@@ -29,7 +29,7 @@ KNOWN_SPILLS: dict[str, dict[str, tuple[int, int]]] = {
     "q4_k": {"Pi 4": (0, 6)},
     "q6_k": {"Pi 4": (0, 28)},
     "q8_0": {"Pi 4": (0, 2)},
-    "q5_k": {"Pi 4": (0, 7), "Pi 5": (0, 2)},
+    "q5_k": {"Pi 4": (0, 8), "Pi 5": (0, 2)},
 }
 
 LISTING = """
