@@ -1,8 +1,8 @@
 """Workers that are in the way: benched, and asleep meanwhile.
 
 A worker that the OS parks usually holds a chunk, and then all others wait. Who has waited for long benches
-it: it takes no chunks for a while, and longer if that happens again soon. A benched worker sleeps, because
-one that spins keeps a core from those who have something to do.
+it: it takes no chunks for a while, and longer if that happens again as soon as it is back. A benched worker
+sleeps, because one that spins keeps a core from those who have something to do.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from edgellm.simd.ops import get_i64
 _CLOCK = 6 if sys.platform == "darwin" else 1  # CLOCK_MONOTONIC
 _BENCH_NS = 4_000_000  # takes no chunks for this long, the first time,
 _BENCH_MOST_NS = 400_000_000  # and no longer than this;
-_FORGET = 10  # after so many times the last time without a stall, it begins anew
+_SOON_NS = 40_000_000  # a stall later than this after that begins anew: another program comes back at once,
+# while a host takes a core away for a moment twice a second, without end
 
 
 @device
@@ -43,10 +44,10 @@ def clock(control, number):
 
 @device
 def _bench(control, number, now):
-    """No chunks for this worker for a while; twice as long as the last time, unless that is long ago."""
+    """No chunks for this worker for a while; twice as long as the last time, if that has just ended."""
     worker = worker_words(control, number)
     penalty = atomic_load(worker + 8 * W_PENALTY)
-    if now - atomic_load(worker + 8 * W_UNTIL) > _FORGET * penalty:
+    if now - atomic_load(worker + 8 * W_UNTIL) > _SOON_NS:
         penalty = _BENCH_NS
     else:
         penalty = min(2 * penalty, _BENCH_MOST_NS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 import time
@@ -146,6 +147,32 @@ def test_a_benched_worker_leaves_its_core_to_others():
     adder.buffers[0] = 5
     team.run(adder.plan)
     adder.check(0)
+
+
+@pytest.mark.parametrize(("since_the_last", "penalty"), [(-10.0, 400), (1.0, 4)], ids=["soon", "late"])
+def test_only_a_stall_soon_after_the_last_is_benched_for_longer(since_the_last, penalty):
+    """A host that takes a core away twice a second must not cost half of it."""
+    taken = threading.Event()
+
+    @ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)
+    def chunk(args, header, number, worker):
+        if worker == 1:
+            taken.set()
+            time.sleep(0.3)  # worker 0 has long lost its patience
+        else:
+            taken.wait(10)
+
+    header, table = aligned(L.HEADER_WORDS), np.zeros((1, L.OP_WORDS), np.int64)
+    header[[L.H_ONE, L.H_PARTS]] = 1
+    table[0, : L.OP_MUL + 1] = ctypes.cast(chunk, ctypes.c_void_p).value, 0, L.H_ONE, 1, 2
+    table[0, L.OP_PARTS] = L.H_ONE
+    team = team_of(2)
+    words_of_workers(team, L.W_BENCHED)[:] = 0
+    words_of_workers(team, L.W_PENALTY)[:] = 200_000_000
+    words_of_workers(team, L.W_UNTIL)[:] = time.monotonic_ns() - int(since_the_last * 1e9)
+    team.run(Plan(table, header))
+    assert taken.is_set()
+    assert words_of_workers(team, L.W_PENALTY)[0] == penalty * 1_000_000
 
 
 def test_a_plan_may_be_dropped_as_soon_as_it_was_run():
