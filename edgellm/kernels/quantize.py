@@ -2,12 +2,12 @@
 
 A group of 16 columns is rounded at max |x| / 127; its scale is then fitted to the codes by least squares,
 which takes a sixteenth off the squared error. Groups have 16 lanes, so a maximum or a sum over one would be
-four shuffles; sixteen groups are done together, and share them: `fold_max`, `fold_sum`.
+four shuffles; sixteen groups are done together, and share them: `fold_peak`, `fold_sum`.
 """
 
 from __future__ import annotations
 
-from edgellm.kernels.jit import LARGEST_TILE, device, float32, int32, int64, kernel
+from edgellm.kernels.jit import LARGEST_TILE, device, float32, int32, kernel
 from edgellm.kernels.layout import (
     AUX_SCALE_HIGH,
     AUX_SCALE_LOW,
@@ -29,28 +29,36 @@ from edgellm.kernels.layout import (
 from edgellm.kernels.math import round_to_i32
 from edgellm.kernels.shares import columns_of, rows_of
 from edgellm.simd.ops import (
-    absolute,
+    byte_sums,
     fma,
-    fold_max,
+    fold_peak,
     fold_sum,
     get_f32,
+    get_i32,
     get_i64,
     load_f32,
+    load_i8,
     put_f32,
     put_i32,
     room,
     scatter_words,
     splat,
+    splat_i32,
+    square_sums,
     store_f32,
+    store_i8,
+    store_i32,
     to_f32,
     where_less,
 )
 
 RUN = 8  # blocks that are quantized together
 _ROWS = 64 * 2 * RUN  # bytes of sixteen vectors
-_WHOLE, _SQUARES, _PRODUCTS, _PEAKS = _ROWS, 2 * _ROWS, 3 * _ROWS, 4 * _ROWS
-_TOTALS, _SCALES = _PEAKS + 64, _PEAKS + 128
-ROOM = _PEAKS + 192  # bytes that a run needs: its values first
+# After a run's values: their products with the codes, the codes as bytes, and a vector each, with a lane for
+# each group, of scales, of the groups' sums as quantized, and of starts.
+_PRODUCTS, _CODES, _SCALES = _ROWS, 2 * _ROWS, 2 * _ROWS + _ROWS // 4
+_SUMS, _STARTS = _SCALES + 64, _SCALES + 128
+ROOM = _STARTS + 64  # bytes that a run needs: its values first
 
 
 @device
@@ -92,53 +100,50 @@ def quantize_run(values, count, place, block):
     codes, aux = codes + block * 8 * step, aux + block * AUX_WORDS * step
     for plane in range(planes):
         _round(values, count, codes + codes_on * plane, step)
-        _fit(values)
+        _fit(values, zero)
         for b in range(count):
-            _put_aux(values + 8 * b, aux + b * AUX_WORDS * step + aux_on * plane, step, zero)
+            _put_aux(values + 8 * b, aux + b * AUX_WORDS * step + aux_on * plane, step)
         if plane + 1 < planes:
             for at in range(0, 128 * count, 64):
                 scale = splat(float32(0.0) - get_f32(values + _SCALES + at // 16))
-                store_f32(values + at, fma(load_f32(values + _WHOLE + at), scale, load_f32(values + at)))
+                whole = to_f32(load_i8(values + _CODES + at // 4))
+                store_f32(values + at, fma(whole, scale, load_f32(values + at)))
 
 
 @device
 def _round(values, count, codes, step):
-    """Codes of each group, and the three vectors whose sums `_fit` needs."""
-    for at in range(0, 128 * count, 64):
-        store_f32(values + _SQUARES + at, absolute(load_f32(values + at)))
-    peaks = fold_max(values + _SQUARES)
+    """Codes of each group to their places, and to where `_fit` finds them."""
+    peaks = fold_peak(values)
     inverse = where_less(splat(float32(1e-30)), peaks, splat(float32(127.0)) / peaks, splat(float32(0.0)))
-    store_f32(values + _PEAKS, inverse)
+    store_f32(values + _SCALES, inverse)
     for at in range(0, 128 * count, 64):
         x = load_f32(values + at)
-        q = round_to_i32(x * splat(get_f32(values + _PEAKS + at // 16)))
+        q = round_to_i32(x * splat(get_f32(values + _SCALES + at // 16)))
         scatter_words(codes + at // 16 * step, step, q)
-        whole = to_f32(q)
-        store_f32(values + _WHOLE + at, whole)
-        store_f32(values + _SQUARES + at, whole * whole)
-        store_f32(values + _PRODUCTS + at, x * whole)
+        store_i8(values + _CODES + at // 4, q)
+        store_f32(values + _PRODUCTS + at, x * to_f32(q))
 
 
 @device
-def _fit(values):
-    """The scale of each group and the sum of its codes."""
+def _fit(values, zero):
+    """Each group's scale, its sum as quantized, and its start. Sums of codes are integers: exact."""
     nothing = splat(float32(0.0))
-    energy = fold_sum(values + _SQUARES)
+    energy = to_f32(square_sums(values + _CODES))
     scale = where_less(nothing, energy, fold_sum(values + _PRODUCTS) / energy, nothing)
+    totals = byte_sums(values + _CODES)
     store_f32(values + _SCALES, scale)
-    store_f32(values + _TOTALS, fold_sum(values + _WHOLE))
+    store_f32(values + _SUMS, scale * to_f32(totals))
+    store_i32(values + _STARTS, splat_i32(int32(-zero)) * totals)
 
 
 @device
-def _put_aux(values, aux, step, zero):
+def _put_aux(values, aux, step):
     """Scales, starts and sum of one block, whose groups are the first two at `values`."""
-    low, high = get_f32(values + _SCALES), get_f32(values + _SCALES + 4)
-    low_total, high_total = get_f32(values + _TOTALS), get_f32(values + _TOTALS + 4)
-    put_f32(aux + AUX_SCALE_LOW * step, low)
-    put_f32(aux + AUX_SCALE_HIGH * step, high)
-    put_f32(aux + AUX_SUM * step, low * low_total + high * high_total)
-    put_i32(aux + AUX_START_LOW * step, int32(-zero * int64(low_total)))
-    put_i32(aux + AUX_START_HIGH * step, int32(-zero * int64(high_total)))
+    put_f32(aux + AUX_SCALE_LOW * step, get_f32(values + _SCALES))
+    put_f32(aux + AUX_SCALE_HIGH * step, get_f32(values + _SCALES + 4))
+    put_f32(aux + AUX_SUM * step, get_f32(values + _SUMS) + get_f32(values + _SUMS + 4))
+    put_i32(aux + AUX_START_LOW * step, get_i32(values + _STARTS))
+    put_i32(aux + AUX_START_HIGH * step, get_i32(values + _STARTS + 4))
 
 
 @kernel

@@ -139,6 +139,7 @@ def _finite_half(b, value):
 store_f32 = _storer(F32)
 store_bytes = _storer(BYTES)
 store_f16 = _storer(F32, lambda b, value: _finite_half(b, value))
+store_i32 = _storer(I32)
 store_i8 = _storer(I32, lambda b, value: b.trunc(value, ir.VectorType(_I8, LANES)))  # the low bytes
 put_f16 = _storer(
     types.float32,
@@ -342,28 +343,57 @@ max_f32 = _fold(lambda b, x, y: b.select(b.fcmp_ordered(">", x, y), x, y), F32, 
 # -- sixteen folds at once ---------------------------------------------------------------------------
 
 
-def _fold_rows(combine):
-    """From an address of 16 rows of 16 lanes: lane i is the fold of row i, by the tree of `_fold`. Two rows'
-    halves make one vector, two such vectors' quarters the next, so that every shuffle serves 16 lanes.
+def _fold_all(b, vectors, combine):
+    """Lane i is the fold of row i, by the tree of `_fold`; as many lanes to a row as there are vectors. Two
+    rows' halves make one vector, two such vectors' quarters the next, so that every shuffle serves 16 lanes.
     """
+    width = len(vectors)
+    while width > 1:
+        half = width // 2
+        lanes = [i for i in range(2 * LANES) if i % width < half]
+        others = [i + half for i in lanes]
+        pairs = zip(vectors[::2], vectors[1::2], strict=True)
+        vectors = [combine(b, shuffle(b, x, y, lanes), shuffle(b, x, y, others)) for x, y in pairs]
+        width = half
+    return vectors[0]
+
+
+def _fold_rows(combine, of_each=lambda b, x: x):
+    """From an address of 16 rows of 16 lanes: the fold of each."""
 
     def emit(b, address):
-        vectors = [load(b, address, F32_IR, 64 * i) for i in range(LANES)]
-        width = LANES
-        while width > 1:
-            half = width // 2
-            lanes = [i for i in range(2 * LANES) if i % width < half]
-            others = [i + half for i in lanes]
-            pairs = zip(vectors[::2], vectors[1::2], strict=True)
-            vectors = [combine(b, shuffle(b, x, y, lanes), shuffle(b, x, y, others)) for x, y in pairs]
-            width = half
-        return vectors[0]
+        vectors = [of_each(b, load(b, address, F32_IR, 64 * i)) for i in range(LANES)]
+        return _fold_all(b, vectors, combine)
 
     return _unary(emit, F32, types.int64)
 
 
 fold_sum = _fold_rows(lambda b, x, y: b.fadd(x, y))
-fold_max = _fold_rows(lambda b, x, y: b.select(b.fcmp_ordered(">", x, y), x, y))
+fold_peak = _fold_rows(  # of absolute values
+    lambda b, x, y: b.select(b.fcmp_ordered(">", x, y), x, y),
+    lambda b, x: call(b, "llvm.fabs.v16f32", F32_IR, x),
+)
+
+
+def _fold_bytes(products):
+    """From an address of 16 rows of 16 signed bytes, none of them -128: the sum of what `products` makes of
+    each row's bytes, four to a lane.
+    """
+
+    def emit(b, address):
+        vectors = [products(b, load(b, address, BYTES_IR, 64 * i)) for i in range(4)]
+        return _fold_all(b, vectors, lambda b, x, y: b.add(x, y))
+
+    return _unary(emit, I32, types.int64)
+
+
+def _squares(b, x):
+    magnitude = call(b, "llvm.abs.v64i8", BYTES_IR, x, ir.Constant(ir.IntType(1), 0))
+    return target.dot4(b, ir.Constant(I32_IR, None), magnitude, magnitude)
+
+
+square_sums = _fold_bytes(_squares)
+byte_sums = _fold_bytes(lambda b, x: target.dot4(b, ir.Constant(I32_IR, None), const(BYTES_IR, 1), x))
 
 
 @intrinsic(prefer_literal=True)
