@@ -27,6 +27,7 @@ from edgellm.kernels.layout import (
 from edgellm.kernels.math import exp
 from edgellm.kernels.quantize import ROOM, RUN, place_of, quantize_run
 from edgellm.kernels.shares import columns_of, rows_of, share_of
+from edgellm.simd.folds import sum_f32
 from edgellm.simd.ops import (
     fma,
     get_f32,
@@ -38,7 +39,6 @@ from edgellm.simd.ops import (
     splat,
     sqrt,
     store_f32,
-    sum_f32,
 )
 
 

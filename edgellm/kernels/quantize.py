@@ -28,11 +28,9 @@ from edgellm.kernels.layout import (
 )
 from edgellm.kernels.math import round_to_i32
 from edgellm.kernels.shares import columns_of, rows_of
+from edgellm.simd.folds import byte_sums, fold_peak, fold_sum, square_sums
 from edgellm.simd.ops import (
-    byte_sums,
     fma,
-    fold_peak,
-    fold_sum,
     get_f32,
     get_i32,
     get_i64,
@@ -44,7 +42,6 @@ from edgellm.simd.ops import (
     scatter_words,
     splat,
     splat_i32,
-    square_sums,
     store_f32,
     store_i8,
     store_i32,

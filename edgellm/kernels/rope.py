@@ -29,13 +29,13 @@ from edgellm.kernels.layout import (
 )
 from edgellm.kernels.math import round_to_i32
 from edgellm.kernels.shares import rows_of, share_of
+from edgellm.simd.folds import max_f32
 from edgellm.simd.ops import (
     absolute,
     get_f32,
     get_i32,
     get_i64,
     load_f32,
-    max_f32,
     put_f16,
     put_f32,
     scatter_f16,

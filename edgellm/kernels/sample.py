@@ -38,12 +38,12 @@ from edgellm.kernels.layout import (
     SM_STRIDE,
 )
 from edgellm.kernels.math import exp
+from edgellm.simd.folds import max_f32, sum_f32
 from edgellm.simd.ops import (
     get_f32,
     get_f64,
     get_i64,
     load_f32,
-    max_f32,
     maximum,
     put_f32,
     put_f64,
@@ -51,7 +51,6 @@ from edgellm.simd.ops import (
     room,
     splat,
     store_f32,
-    sum_f32,
     where_less,
 )
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 from edgellm.kernels.jit import ATTENTION_TILES, device, float32, int32, int64
 from edgellm.kernels.layout import KV_BLOCK, LANES, PAGE, SPAN
 from edgellm.kernels.math import exp
+from edgellm.simd.folds import max_f32, sum_f32
 from edgellm.simd.ops import (
     fma,
     get_i32,
@@ -24,13 +25,11 @@ from edgellm.simd.ops import (
     load_f16,
     load_f32,
     load_i8,
-    max_f32,
     maximum,
     put_f32,
     splat,
     splat_i32,
     store_f32,
-    sum_f32,
     to_f32,
     where_at_most,
 )

@@ -142,52 +142,52 @@ _small_dots, _large_dots = _dots(dot4_small), _dots(dot4)
 
 
 @device
-def _zero(c, w, x, aux, x_stride, columns):
-    nt = size(c)
-    for _ in range(columns // BLOCK):
-        low, high = sums_less_zero(c, _small_dots, w, x, aux)
-        c = add_scaled(c, low, high, aux, load_f32(w + WIDE_CODES))
-        w += WIDE_BLOCK
-        x += BLOCK * nt
-        aux += AUX_WORDS * 4 * nt
-    return c
+def _zero(c, w, x, aux):
+    low, high = sums_less_zero(c, _small_dots, w, x, aux)
+    return add_scaled(c, low, high, aux, load_f32(w + WIDE_CODES))
 
 
 @device
-def _minimum(c, w, x, aux, x_stride, columns):
-    nt = size(c)
-    for _ in range(columns // BLOCK):
-        low, high = sums(c, _small_dots, w, x)
-        c = add_scaled(c, low, high, aux, load_f32(w + WIDE_CODES))
-        c = add_minimum(c, aux, load_f32(w + WIDE_CODES + 64))
-        w += WIDE_BLOCK
-        x += BLOCK * nt
-        aux += AUX_WORDS * 4 * nt
-    return c
+def _minimum(c, w, x, aux):
+    low, high = sums(c, _small_dots, w, x)
+    c = add_scaled(c, low, high, aux, load_f32(w + WIDE_CODES))
+    return add_minimum(c, aux, load_f32(w + WIDE_CODES + 64))
 
 
 @device
-def _two_scales(c, w, x, aux, x_stride, columns):
-    nt = size(c)
-    for _ in range(columns // BLOCK):
-        low, high = large_sums_less_zero(c, _large_dots, w, x, aux)
-        c = add_low(c, low, aux, load_f32(w + WIDE_CODES))
-        c = add_high(c, high, aux, load_f32(w + WIDE_CODES + 64))
-        w += WIDE_BLOCK
-        x += BLOCK * nt
-        aux += AUX_WORDS * 4 * nt
-    return c
+def _two_scales(c, w, x, aux):
+    low, high = large_sums_less_zero(c, _large_dots, w, x, aux)
+    c = add_low(c, low, aux, load_f32(w + WIDE_CODES))
+    return add_high(c, high, aux, load_f32(w + WIDE_CODES + 64))
 
+
+def _blocks(add):
+    """A panel against a tile, as in `panels.py`, from what a block adds."""
+
+    @device
+    def panel(c, w, x, aux, x_stride, columns):
+        nt = size(c)
+        for _ in range(columns // BLOCK):
+            c = add(c, w, x, aux)
+            w += WIDE_BLOCK
+            x += BLOCK * nt
+            aux += AUX_WORDS * 4 * nt
+        return c
+
+    return panel
+
+
+_with_zero, _with_minimum, _with_two_scales = _blocks(_zero), _blocks(_minimum), _blocks(_two_scales)
 
 # By form (layout.WIDE_FORMS): how a panel is taken apart, and how what came of it is multiplied.
 WIDE = {
-    "q4_0": (_with_one_level(_codes4, PANEL_Q4_0, False), _zero),
-    "q4_1": (_with_one_level(_codes4, PANEL_Q4_1, True), _minimum),
-    "q5_0": (_with_one_level(_codes5, PANEL_Q5_0, False), _zero),
-    "q5_1": (_with_one_level(_codes5, PANEL_Q5_1, True), _minimum),
-    "q4_k": (_with_two_levels(_codes4, PANEL_Q4_K, 256), _minimum),
-    "q5_k": (_with_two_levels(_codes5, PANEL_Q5_K, 320), _minimum),
-    "q6_k": (_unpack_q6_k, _two_scales),
+    "q4_0": (_with_one_level(_codes4, PANEL_Q4_0, False), _with_zero),
+    "q4_1": (_with_one_level(_codes4, PANEL_Q4_1, True), _with_minimum),
+    "q5_0": (_with_one_level(_codes5, PANEL_Q5_0, False), _with_zero),
+    "q5_1": (_with_one_level(_codes5, PANEL_Q5_1, True), _with_minimum),
+    "q4_k": (_with_two_levels(_codes4, PANEL_Q4_K, 256), _with_minimum),
+    "q5_k": (_with_two_levels(_codes5, PANEL_Q5_K, 320), _with_minimum),
+    "q6_k": (_unpack_q6_k, _with_two_scales),
 }
 if LARGEST_TILE >= 8:
     WIDE = {form: pair for form, pair in WIDE.items() if form.startswith(("q5", "q6"))}

@@ -53,7 +53,7 @@ def broadcast(b, scalar, kind):
     return shuffle(b, first, undefined, [0] * kind.count)
 
 
-def _unary(emit, result, argument):
+def unary(emit, result, argument):
     """An intrinsic of one argument from a function (builder, value) -> value."""
 
     @intrinsic
@@ -76,7 +76,7 @@ def _binary(emit, kind, result=None):
 
 
 def _loader(kind, result):
-    return _unary(lambda b, address: load(b, address, kind), result, types.int64)
+    return unary(lambda b, address: load(b, address, kind), result, types.int64)
 
 
 # -- memory ----------------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ get_f64 = _loader(_F64, types.float64)
 get_i16 = _loader(_I16, types.int16)
 get_u8 = _loader(_I8, types.uint8)
 get_i8 = _loader(_I8, types.int8)
-get_f16 = _unary(  # one f16 value as f32
+get_f16 = unary(  # one f16 value as f32
     lambda b, address: b.extract_element(
         target.half_to_float(b, broadcast(b, load(b, address, _I16), ir.VectorType(_I16, LANES))),
         ir.Constant(_I32, 0),
@@ -98,20 +98,20 @@ get_f16 = _unary(  # one f16 value as f32
     types.float32,
     types.int64,
 )
-load_f16 = _unary(  # 16 f16 values as f32
+load_f16 = unary(  # 16 f16 values as f32
     lambda b, address: target.half_to_float(b, load(b, address, ir.VectorType(_I16, LANES))), F32, types.int64
 )
-load_bf16 = _unary(  # 16 bfloat16 values as f32: their bits are f32's upper half
+load_bf16 = unary(  # 16 bfloat16 values as f32: their bits are f32's upper half
     lambda b, address: b.bitcast(
         b.shl(b.zext(load(b, address, ir.VectorType(_I16, LANES)), I32_IR), const(I32_IR, 16)), F32_IR
     ),
     F32,
     types.int64,
 )
-load_u8 = _unary(  # 16 bytes as i32
+load_u8 = unary(  # 16 bytes as i32
     lambda b, address: b.zext(load(b, address, ir.VectorType(_I8, LANES)), I32_IR), I32, types.int64
 )
-load_i8 = _unary(  # 16 signed bytes as i32
+load_i8 = unary(  # 16 signed bytes as i32
     lambda b, address: b.sext(load(b, address, ir.VectorType(_I8, LANES)), I32_IR), I32, types.int64
 )
 
@@ -136,11 +136,15 @@ def _finite_half(b, value):
     return target.float_to_half(b, value)
 
 
+def _low_bytes(b, value):
+    return b.trunc(value, ir.VectorType(_I8, LANES))
+
+
 store_f32 = _storer(F32)
 store_bytes = _storer(BYTES)
-store_f16 = _storer(F32, lambda b, value: _finite_half(b, value))
+store_f16 = _storer(F32, _finite_half)
 store_i32 = _storer(I32)
-store_i8 = _storer(I32, lambda b, value: b.trunc(value, ir.VectorType(_I8, LANES)))  # the low bytes
+store_i8 = _storer(I32, _low_bytes)
 put_f16 = _storer(
     types.float32,
     lambda b, value: b.extract_element(_finite_half(b, broadcast(b, value, F32_IR)), ir.Constant(_I32, 0)),
@@ -174,71 +178,67 @@ def put_word(typing, address, value):
     return types.none(types.int64, types.int64), emit
 
 
-@intrinsic
-def scatter_f32(typing, address, stride, value):
-    """Lane i to address + i * stride."""
+def _scatterer(kind, convert=lambda b, value: value):
+    """Each element of convert(builder, value), at address + its number * stride."""
+
+    @intrinsic
+    def op(typing, address, stride, value):
+        def emit(context, b, signature, args):
+            elements = convert(b, args[2])
+            for i in range(elements.type.count):
+                element = b.extract_element(elements, ir.Constant(_I32, i))
+                store(b, element, b.add(args[0], b.mul(args[1], ir.Constant(I64_IR, i))))
+            return context.get_dummy_value()
+
+        return types.none(types.int64, types.int64, kind), emit
+
+    return op
+
+
+scatter_f32 = _scatterer(F32)
+scatter_f16 = _scatterer(F32, _finite_half)
+scatter_i8 = _scatterer(I32, _low_bytes)
+scatter_words = _scatterer(  # four words, each of four lanes' low bytes
+    I32, lambda b, value: b.bitcast(_low_bytes(b, value), ir.VectorType(_I32, 4))
+)
+
+
+@intrinsic(prefer_literal=True)
+def room(typing, count):
+    """The address of so many bytes of the stack, for as long as the kernel runs."""
+    if not isinstance(count, types.IntegerLiteral):
+        return None
 
     def emit(context, b, signature, args):
-        for i in range(LANES):
-            lane = b.extract_element(args[2], ir.Constant(_I32, i))
-            store(b, lane, b.add(args[0], b.mul(args[1], ir.Constant(I64_IR, i))))
-        return context.get_dummy_value()
+        with b.goto_entry_block():
+            place = b.alloca(_I8, count.literal_value)
+            place.align = 64
+        return b.ptrtoint(place, I64_IR)
 
-    return types.none(types.int64, types.int64, F32), emit
-
-
-@intrinsic
-def scatter_f16(typing, address, stride, value):
-    """Lane i, as f16, to address + i * stride."""
-
-    def emit(context, b, signature, args):
-        half = _finite_half(b, args[2])
-        for i in range(LANES):
-            lane = b.extract_element(half, ir.Constant(_I32, i))
-            store(b, lane, b.add(args[0], b.mul(args[1], ir.Constant(I64_IR, i))))
-        return context.get_dummy_value()
-
-    return types.none(types.int64, types.int64, F32), emit
-
-
-@intrinsic
-def scatter_i8(typing, address, stride, value):
-    """Lane i, as a signed byte, to address + i * stride."""
-
-    def emit(context, b, signature, args):
-        small = b.trunc(args[2], ir.VectorType(_I8, LANES))
-        for i in range(LANES):
-            lane = b.extract_element(small, ir.Constant(_I32, i))
-            store(b, lane, b.add(args[0], b.mul(args[1], ir.Constant(I64_IR, i))))
-        return context.get_dummy_value()
-
-    return types.none(types.int64, types.int64, I32), emit
-
-
-@intrinsic
-def scatter_words(typing, address, stride, value):
-    """The 16 lanes as signed bytes: four words of four, word i to address + i * stride."""
-
-    def emit(context, b, signature, args):
-        words = b.bitcast(b.trunc(args[2], ir.VectorType(_I8, LANES)), ir.VectorType(_I32, 4))
-        for i in range(4):
-            word = b.extract_element(words, ir.Constant(_I32, i))
-            store(b, word, b.add(args[0], b.mul(args[1], ir.Constant(I64_IR, i))))
-        return context.get_dummy_value()
-
-    return types.none(types.int64, types.int64, I32), emit
+    return types.int64(count), emit
 
 
 # -- arithmetic ------------------------------------------------------------------------------------
 
-splat = _unary(lambda b, x: broadcast(b, x, F32_IR), F32, types.float32)
-splat_i32 = _unary(lambda b, x: broadcast(b, x, I32_IR), I32, types.int32)
-to_f32 = _unary(lambda b, x: b.sitofp(x, F32_IR), F32, I32)
-float_bits = _unary(lambda b, x: b.bitcast(x, I32_IR), I32, F32)
-bits_float = _unary(lambda b, x: b.bitcast(x, F32_IR), F32, I32)
-absolute = _unary(lambda b, x: call(b, "llvm.fabs.v16f32", F32_IR, x), F32, F32)
-sqrt = _unary(lambda b, x: call(b, "llvm.sqrt.f32", _F32, x), types.float32, types.float32)
-maximum = _binary(lambda b, x, y: b.select(b.fcmp_ordered(">", x, y), x, y), F32)
+
+def magnitude(b, x):
+    """|x| of f32 lanes."""
+    return call(b, "llvm.fabs.v16f32", F32_IR, x)
+
+
+def larger(b, x, y):
+    """x where it is the larger, else y."""
+    return b.select(b.fcmp_ordered(">", x, y), x, y)
+
+
+splat = unary(lambda b, x: broadcast(b, x, F32_IR), F32, types.float32)
+splat_i32 = unary(lambda b, x: broadcast(b, x, I32_IR), I32, types.int32)
+to_f32 = unary(lambda b, x: b.sitofp(x, F32_IR), F32, I32)
+float_bits = unary(lambda b, x: b.bitcast(x, I32_IR), I32, F32)
+bits_float = unary(lambda b, x: b.bitcast(x, F32_IR), F32, I32)
+absolute = unary(magnitude, F32, F32)
+sqrt = unary(lambda b, x: call(b, "llvm.sqrt.f32", _F32, x), types.float32, types.float32)
+maximum = _binary(larger, F32)
 minimum = _binary(lambda b, x, y: b.select(b.fcmp_ordered("<", x, y), x, y), F32)
 
 _add_f32, _add_i32 = _binary(lambda b, x, y: b.fadd(x, y), F32), _binary(lambda b, x, y: b.add(x, y), I32)
@@ -270,7 +270,7 @@ def fma(typing, x, y, z):
     return F32(F32, F32, F32), lambda context, b, signature, args: target.fma(b, *args)
 
 
-first_lane = _unary(lambda b, x: b.extract_element(x, ir.Constant(_I32, 0)), types.float32, F32)
+first_lane = unary(lambda b, x: b.extract_element(x, ir.Constant(_I32, 0)), types.float32, F32)
 
 
 def _by_literal(emit, kind):
@@ -316,96 +316,3 @@ def where_less(typing, x, limit, yes, no):
         return b.select(b.fcmp_ordered("<", args[0], args[1]), args[2], args[3])
 
     return F32(F32, F32, F32, F32), emit
-
-
-def _fold(combine, kind, scalar):
-    """Fold 16 lanes into one, halves onto halves: always the same tree."""
-
-    def emit(b, x):
-        width = LANES
-        while width > 1:
-            half = width // 2
-            undefined = ir.Constant(x.type, ir.Undefined)
-            x = combine(
-                b, shuffle(b, x, undefined, range(half)), shuffle(b, x, undefined, range(half, width))
-            )
-            width = half
-        return b.extract_element(x, ir.Constant(_I32, 0))
-
-    return _unary(emit, scalar, kind)
-
-
-sum_f32 = _fold(lambda b, x, y: b.fadd(x, y), F32, types.float32)
-sum_i32 = _fold(lambda b, x, y: b.add(x, y), I32, types.int32)
-max_f32 = _fold(lambda b, x, y: b.select(b.fcmp_ordered(">", x, y), x, y), F32, types.float32)
-
-
-# -- sixteen folds at once ---------------------------------------------------------------------------
-
-
-def _fold_all(b, vectors, combine):
-    """Lane i is the fold of row i, by the tree of `_fold`; as many lanes to a row as there are vectors. Two
-    rows' halves make one vector, two such vectors' quarters the next, so that every shuffle serves 16 lanes.
-    """
-    width = len(vectors)
-    while width > 1:
-        half = width // 2
-        lanes = [i for i in range(2 * LANES) if i % width < half]
-        others = [i + half for i in lanes]
-        pairs = zip(vectors[::2], vectors[1::2], strict=True)
-        vectors = [combine(b, shuffle(b, x, y, lanes), shuffle(b, x, y, others)) for x, y in pairs]
-        width = half
-    return vectors[0]
-
-
-def _fold_rows(combine, of_each=lambda b, x: x):
-    """From an address of 16 rows of 16 lanes: the fold of each."""
-
-    def emit(b, address):
-        vectors = [of_each(b, load(b, address, F32_IR, 64 * i)) for i in range(LANES)]
-        return _fold_all(b, vectors, combine)
-
-    return _unary(emit, F32, types.int64)
-
-
-fold_sum = _fold_rows(lambda b, x, y: b.fadd(x, y))
-fold_peak = _fold_rows(  # of absolute values
-    lambda b, x, y: b.select(b.fcmp_ordered(">", x, y), x, y),
-    lambda b, x: call(b, "llvm.fabs.v16f32", F32_IR, x),
-)
-
-
-def _fold_bytes(products):
-    """From an address of 16 rows of 16 signed bytes, none of them -128: the sum of what `products` makes of
-    each row's bytes, four to a lane.
-    """
-
-    def emit(b, address):
-        vectors = [products(b, load(b, address, BYTES_IR, 64 * i)) for i in range(4)]
-        return _fold_all(b, vectors, lambda b, x, y: b.add(x, y))
-
-    return _unary(emit, I32, types.int64)
-
-
-def _squares(b, x):
-    magnitude = call(b, "llvm.abs.v64i8", BYTES_IR, x, ir.Constant(ir.IntType(1), 0))
-    return target.dot4(b, ir.Constant(I32_IR, None), magnitude, magnitude)
-
-
-square_sums = _fold_bytes(_squares)
-byte_sums = _fold_bytes(lambda b, x: target.dot4(b, ir.Constant(I32_IR, None), const(BYTES_IR, 1), x))
-
-
-@intrinsic(prefer_literal=True)
-def room(typing, count):
-    """The address of so many bytes of the stack, for as long as the kernel runs."""
-    if not isinstance(count, types.IntegerLiteral):
-        return None
-
-    def emit(context, b, signature, args):
-        with b.goto_entry_block():
-            place = b.alloca(_I8, count.literal_value)
-            place.align = 64
-        return b.ptrtoint(place, I64_IR)
-
-    return types.int64(count), emit
