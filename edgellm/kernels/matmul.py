@@ -236,7 +236,7 @@ def _wide_tiles(worker, unpack, wide, block_columns, block_bytes, row, rows, fir
             reached, ahead = row, w
             while rows - reached >= LARGEST_TILE:
                 c = zeros(LARGEST_TILE)
-                fetch_ahead(c, ahead, _FETCHED, 2)
+                fetch_ahead(c, ahead, _FETCHED, LARGEST_TILE)
                 ahead += _FETCHED
                 tokens, pieces = (
                     (reached - row) // planes,

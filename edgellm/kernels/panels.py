@@ -6,7 +6,7 @@ bytes.
 
 from __future__ import annotations
 
-from edgellm.kernels.jit import WEIGHT_FLIP, device, float32
+from edgellm.kernels.jit import LARGEST_TILE, WEIGHT_FLIP, device, float32
 from edgellm.kernels.layout import (
     AUX_SCALE_HIGH,
     AUX_SCALE_LOW,
@@ -52,7 +52,11 @@ from edgellm.simd.tiles import (
     zeros_i32,
 )
 
-_AHEAD = 4096  # bytes between the weights in use and those that are fetched
+# Weights are fetched into L2 this many bytes before their use, for tiles that take longer over them than
+# memory does: a core has some 22 GB/s of such requests, and the hardware's own fetching more when left alone.
+_AHEAD = 8192
+_FEW = max(2, LARGEST_TILE // 2)  # tokens from which it pays; of codes of up to 6 bits,
+_MANY = max(2, LARGEST_TILE)  # and of 8
 
 
 @device
@@ -158,7 +162,7 @@ def _with_zero(c, w, x, aux, columns, dots, panel_block):
     """Blocks of a scale, then codes."""
     nt = size(c)
     for _ in range(columns // BLOCK):
-        fetch_ahead(c, w + _AHEAD, panel_block, 1)
+        fetch_ahead(c, w + _AHEAD, panel_block, _FEW)
         low, high = sums_less_zero(c, dots, w + 32, x, aux)
         c = add_scaled(c, low, high, aux, load_f16(w))
         w += panel_block
@@ -172,7 +176,7 @@ def _with_minimum(c, w, x, aux, columns, dots, panel_block):
     """Blocks of a scale, a minimum, then codes."""
     nt = size(c)
     for _ in range(columns // BLOCK):
-        fetch_ahead(c, w + _AHEAD, panel_block, 1)
+        fetch_ahead(c, w + _AHEAD, panel_block, _FEW)
         low, high = sums(c, dots, w + 64, x)
         c = add_scaled(c, low, high, aux, load_f16(w))
         c = add_minimum(c, aux, load_f16(w + 32))
@@ -190,11 +194,11 @@ def _with_two_levels(c, w, x, aux, columns, dots, panel_block, block_bytes):
     nt = size(c)
     nothing = splat(float32(0.0))
     for _ in range(columns // 256):
-        fetch_ahead(c, w + _AHEAD, 320, 1)
+        fetch_ahead(c, w + _AHEAD, 320, _FEW)
         d, dmin = load_f16(w), nothing - load_f16(w + 32)
         for block in range(8):
             codes = w + 320 + block * block_bytes
-            fetch_ahead(c, codes + _AHEAD, block_bytes, 1)
+            fetch_ahead(c, codes + _AHEAD, block_bytes, _FEW)
             low, high = sums(c, dots, codes, x)
             c = add_scaled(c, low, high, aux, d * to_f32(load_u8(w + 64 + 16 * block)))
             c = add_minimum(c, aux, dmin * to_f32(load_u8(w + 192 + 16 * block)))
@@ -245,7 +249,7 @@ def q8_0(c, w, x, aux, x_stride, columns):
             low, high = start(c, aux + AUX_START_LOW * 4 * nt), start(c, aux + AUX_START_HIGH * 4 * nt)
         else:
             low, high = zeros_i32(c), zeros_i32(c)
-        fetch_ahead(c, w + _AHEAD, PANEL_Q8_0, 1)
+        fetch_ahead(c, w + _AHEAD, PANEL_Q8_0, _MANY)
         for i in range(4):
             low = dot4_signed(low, load_bytes(w + 32 + 64 * i), x + 4 * nt * i)
             high = dot4_signed(high, load_bytes(w + 288 + 64 * i), x + 4 * nt * (i + 4))
@@ -261,11 +265,11 @@ def q6_k(c, w, x, aux, x_stride, columns):
     """value d * scale * (code - 32), codes 0-63: a signed byte of scale for 16 columns, d for 256."""
     nt = size(c)
     for _ in range(columns // 256):
-        fetch_ahead(c, w + _AHEAD, 288, 1)
+        fetch_ahead(c, w + _AHEAD, 288, _FEW)
         d = load_f16(w + 256)
         for block in range(8):
             codes = w + 288 + block * 384
-            fetch_ahead(c, codes + _AHEAD, 384, 1)
+            fetch_ahead(c, codes + _AHEAD, 384, _FEW)
             low, high = large_sums_less_zero(c, _dots6, codes, x, aux)
             c = add_low(c, low, aux, d * to_f32(load_i8(w + block * 32)))
             c = add_high(c, high, aux, d * to_f32(load_i8(w + block * 32 + 16)))

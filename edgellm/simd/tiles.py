@@ -59,23 +59,21 @@ def size(typing, tile):
 
 
 @intrinsic(prefer_literal=True)
-def fetch_ahead(typing, tile, address, count, level):
-    """Ask for the `count` bytes from `address` on, into the cache of that level, for a tile of several
-    tokens. With one token the hardware's own prefetching keeps up, and more of it costs.
-    """
-    if not all(isinstance(a, types.IntegerLiteral) for a in (count, level)):
+def fetch_ahead(typing, tile, address, count, least):
+    """Ask for the `count` bytes from `address` on, into L2, for a tile of `least` tokens or more."""
+    if not all(isinstance(a, types.IntegerLiteral) for a in (count, least)):
         return None
 
     def emit(context, b, signature, args):
-        if tile.count > 1:
+        if tile.count >= least.literal_value:
             kind = ir.IntType(8).as_pointer()
-            read, locality, data = (ir.Constant(_I32, n) for n in (0, 4 - level.literal_value, 1))
+            read, locality, data = (ir.Constant(_I32, n) for n in (0, 2, 1))
             for offset in range(0, count.literal_value, _LINE):
                 place = b.inttoptr(b.add(args[1], ir.Constant(I64_IR, offset)), kind)
                 call(b, "llvm.prefetch.p0", ir.VoidType(), place, read, locality, data)
         return context.get_dummy_value()
 
-    return types.none(tile, types.int64, count, level), emit
+    return types.none(tile, types.int64, count, least), emit
 
 
 @intrinsic
