@@ -152,7 +152,7 @@ def compiler(problems: list[str]) -> Facts:
     """Whether kernels compile and load: tried in a child process, which an unfit CPU or library may kill."""
     path = os.pathsep.join([str(Path(backends.__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PYTHONPATH": path.rstrip(os.pathsep)}
-    command = [sys.executable, "-c", _TRIAL]
+    command = [sys.executable, "-P", "-c", _TRIAL]
     try:
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=_TRIAL_SECONDS, check=False

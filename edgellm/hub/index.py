@@ -161,7 +161,7 @@ def _unquoted(value: str) -> str:
 
 def _pip(*arguments: str) -> str:
     """What pip prints; nothing where this Python has none."""
-    command = [sys.executable, "-m", "pip", *arguments]
+    command = [sys.executable, "-P", "-m", "pip", *arguments]
     return subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
     ).stdout

@@ -99,7 +99,7 @@ class PyPISource:
     def _download(self, folder: Path, progress: Progress) -> Path:
         wheels, scratch, log = folder / "wheels", folder / "scratch", folder / "pip.log"
         scratch.mkdir()
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps"]
+        command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-input", "--no-deps"]
         # The file is kept in the store, so a second copy in pip's cache would be wasted disk.
         command += ["--no-cache-dir", "--only-binary=:all:", "--dest", str(wheels)]
         command += [f"{self.package}=={self.version}"]

@@ -186,7 +186,8 @@ def compiler_environment(target: targets.Target) -> dict[str, str]:
 
 
 def _start(names: list[str], target: targets.Target, folder: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "edgellm.kernels.compile", str(folder), *names]
+    # -P: nothing is imported from the user's folder, whatever the names of the files there.
+    command = [sys.executable, "-P", "-m", "edgellm.kernels.compile", str(folder), *names]
     environment = os.environ | compiler_environment(target)
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 

@@ -67,6 +67,14 @@ def test_a_folder_that_cannot_be_written_only_costs_time(tmp_path, monkeypatch):
     assert blocked.read_text() == "a file where a folder should be"
 
 
+def test_files_where_the_user_works_are_not_imported(home, tmp_path, monkeypatch):
+    for name in ("edgellm", "numpy", "types"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit(f'{__name__} was imported')")
+    monkeypatch.chdir(tmp_path)
+    assert cache.load_kernels([KERNEL])[KERNEL]
+
+
 def test_two_processes_compile_at_once_without_harm(home):
     environment = os.environ | {"EDGELLM_HOME": str(home)}
     children = [subprocess.Popen([sys.executable, "-c", LOAD], env=environment) for _ in range(3)]
