@@ -29,11 +29,13 @@ TARGET = targets.named(CONFIG.cross.target) if CONFIG.cross else targets.choose(
 LARGEST_TILE = TARGET.token_tiles[0]
 ATTENTION_TILES = TARGET.attention_tiles
 WEIGHT_FLIP = TARGET.weight_flip
+NIBBLES_IN_PLACE = TARGET.nibbles_in_place
 ops.use(TARGET.name)
 
 __all__ = [
     "ATTENTION_TILES",
     "LARGEST_TILE",
+    "NIBBLES_IN_PLACE",
     "WEIGHT_FLIP",
     "add_kernel",
     "assembly",

@@ -76,8 +76,10 @@ AUX_SCALE_LOW = 0  # f32: scale of columns 0-15
 AUX_SCALE_HIGH = 1  # f32: scale of columns 16-31
 AUX_SUM = 2  # f32: the sum of the 32 values as quantized, for minimums
 AUX_START_LOW = 3  # i32: -zero * sum of the codes, where the accumulator starts, for codes with a zero point
-AUX_START_HIGH = 4
-AUX_WORDS = 5
+AUX_START_HIGH = 4  # as many times that as codes taken in place count
+AUX_SIXTEENTH_HIGH = 5  # f32: a sixteenth of the scale of columns 16-31, for nibbles that are taken in place
+AUX_WORDS = 6
+ZERO_4_BITS, ZERO_6_BITS = 8, 32  # the zero points of q4_0 and q6_k, and of nothing else
 
 
 def quantized_bytes(tokens: int, columns: int) -> int:
@@ -105,7 +107,7 @@ PANEL_Q5_1 = 64 + 64 + 256  # scales, minimums, fifth bits, nibbles
 PANEL_Q8_0 = 32 + 512  # scales, bytes
 PANEL_Q4_K = 64 + 256 + 8 * 256  # f16 d and dmin, 8 x 16 u8 scales, 8 x 16 u8 minimums, 8 x nibbles
 PANEL_Q5_K = 64 + 256 + 8 * (64 + 256)  # the same, with fifth bits before the nibbles
-PANEL_Q6_K = 256 + 32 + 8 * (256 + 128)  # 16 x 16 i8 scales, f16 scales, 8 x 2 x (two top bits, low nibbles)
+PANEL_Q6_K = 256 + 32 + 8 * (256 + 128)  # 16 x 16 i8 scales, f16 scales, 8 x 2 x (two bits each, nibbles)
 
 
 def mapped_scratch(block_columns: int, block_bytes: int) -> int:

@@ -198,9 +198,10 @@ def _row_q6_k(source, target, row, columns):
     """Block of 256: ql[128], qh[64], 16 signed scales, f16 d.
 
     In the panel: scales [16 groups][16 rows], d [16 rows], then for each 32 columns twice (u = 0, 1) a vector
-    of top bits and two of nibbles, in the order of use: anything else costs a third of the speed. Nibbles are
-    columns 0-15 low, 16-31 high; bits 0-1 of the top vector are columns 8u..8u+3, bits 2-3 those plus 16,
-    bits 4-5 columns 8u+4..8u+7, bits 6-7 those plus 16.
+    of pairs of bits and two of nibbles, in the order of use: anything else costs a third of the speed.
+    A low nibble is the lower four bits of a code of columns 0-15, a high one the upper four of columns 16-31.
+    The other two bits of the codes of the first vector (columns 8u..8u+3) are bits 4-5 and 0-1 of the pairs,
+    those of the second (8u+4..8u+7) bits 6-7 and 2-3.
     """
     for _ in range(columns // 256):
         for g in range(16):
@@ -210,19 +211,17 @@ def _row_q6_k(source, target, row, columns):
             half, quarter = block // 4, block % 4
             low, top = source + half * 64 + quarter % 2 * 32, source + 128 + half * 32
             plane = target + 288 + block * 384 + 4 * row
-            for i in range(4):
-                first = int64(get_i32(low + 4 * i)) >> (quarter // 2 * 4)
-                second = int64(get_i32(low + 16 + 4 * i)) >> (quarter // 2 * 4)
-                put_word(
-                    plane + 192 * (i // 2) + 64 + 64 * (i % 2),
-                    (first & 0x0F0F0F0F) | (second & 0x0F0F0F0F) << 4,
-                )
             for u in range(2):
                 word = 0
                 for i in range(2):
-                    first = int64(get_i32(top + 8 * u + 4 * i)) >> (2 * quarter)
-                    second = int64(get_i32(top + 16 + 8 * u + 4 * i)) >> (2 * quarter)
-                    word |= ((first & 0x03030303) | (second & 0x03030303) << 2) << (4 * i)
+                    at = 8 * u + 4 * i
+                    first = int64(get_i32(low + at)) >> (quarter // 2 * 4)
+                    second = int64(get_i32(low + 16 + at)) >> (quarter // 2 * 4)
+                    first_top = (int64(get_i32(top + at)) >> (2 * quarter)) & 0x03030303
+                    second_top = (int64(get_i32(top + 16 + at)) >> (2 * quarter)) & 0x03030303
+                    upper = ((second >> 2) & 0x03030303) | second_top << 2
+                    put_word(plane + 192 * u + 64 + 64 * i, (first & 0x0F0F0F0F) | upper << 4)
+                    word |= (first_top << 4 | (second & 0x03030303)) << (2 * i)
                 put_word(plane + 192 * u, word)
         source += 210
         target += PANEL_Q6_K

@@ -7,10 +7,11 @@ four shuffles; sixteen groups are done together, and share them: `fold_peak`, `f
 
 from __future__ import annotations
 
-from edgellm.kernels.jit import LARGEST_TILE, device, float32, int32, kernel
+from edgellm.kernels.jit import LARGEST_TILE, NIBBLES_IN_PLACE, device, float32, int32, kernel
 from edgellm.kernels.layout import (
     AUX_SCALE_HIGH,
     AUX_SCALE_LOW,
+    AUX_SIXTEENTH_HIGH,
     AUX_START_HIGH,
     AUX_START_LOW,
     AUX_SUM,
@@ -25,6 +26,8 @@ from edgellm.kernels.layout import (
     PW_X,
     PW_X_STRIDE,
     PW_ZERO,
+    ZERO_4_BITS,
+    ZERO_6_BITS,
 )
 from edgellm.kernels.math import round_to_i32
 from edgellm.kernels.shares import columns_of, rows_of
@@ -99,7 +102,7 @@ def quantize_run(values, count, place, block):
         _round(values, count, codes + codes_on * plane, step)
         _fit(values, zero)
         for b in range(count):
-            _put_aux(values + 8 * b, aux + b * AUX_WORDS * step + aux_on * plane, step)
+            _put_aux(values + 8 * b, aux + b * AUX_WORDS * step + aux_on * plane, step, zero)
         if plane + 1 < planes:
             for at in range(0, 128 * count, 64):
                 scale = splat(float32(0.0) - get_f32(values + _SCALES + at // 16))
@@ -134,13 +137,18 @@ def _fit(values, zero):
 
 
 @device
-def _put_aux(values, aux, step):
+def _put_aux(values, aux, step, zero):
     """Scales, starts and sum of one block, whose groups are the first two at `values`."""
     put_f32(aux + AUX_SCALE_LOW * step, get_f32(values + _SCALES))
-    put_f32(aux + AUX_SCALE_HIGH * step, get_f32(values + _SCALES + 4))
+    high = get_f32(values + _SCALES + 4)
+    put_f32(aux + AUX_SCALE_HIGH * step, high)
     put_f32(aux + AUX_SUM * step, get_f32(values + _SUMS) + get_f32(values + _SUMS + 4))
     put_i32(aux + AUX_START_LOW * step, get_i32(values + _STARTS))
-    put_i32(aux + AUX_START_HIGH * step, get_i32(values + _STARTS + 4))
+    start = get_i32(values + _STARTS + 4)
+    if NIBBLES_IN_PLACE:
+        put_f32(aux + AUX_SIXTEENTH_HIGH * step, high * float32(0.0625))
+        start *= int32(16 if zero == ZERO_4_BITS else 4 if zero == ZERO_6_BITS else 1)
+    put_i32(aux + AUX_START_HIGH * step, start)
 
 
 @kernel

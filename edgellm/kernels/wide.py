@@ -27,6 +27,8 @@ from edgellm.kernels.panels import (
     add_low,
     add_minimum,
     add_scaled,
+    codes6,
+    high_factor,
     large_sums_less_zero,
     sums,
     sums_less_zero,
@@ -72,15 +74,15 @@ def _codes5(w, out):
 
 @device
 def _codes6(plane, out):
-    """Two vectors of top bits, each with two of nibbles."""
+    """Two vectors of pairs of bits, each with two of nibbles."""
     for u in range(2):
-        top = load_bytes(plane + 192 * u)
-        q = load_bytes(plane + 192 * u + 64)
-        store_bytes(out + 128 * u, mask_bytes(q, 15) | mask_bytes(shift_left_bytes(top, 4), 48))
-        store_bytes(out + 128 * u + 256, shift_right_bytes(q, 4) | mask_bytes(shift_left_bytes(top, 2), 48))
-        q = load_bytes(plane + 192 * u + 128)
-        store_bytes(out + 128 * u + 64, mask_bytes(q, 15) | mask_bytes(top, 48))
-        store_bytes(out + 128 * u + 320, shift_right_bytes(q, 4) | mask_bytes(shift_right_bytes(top, 2), 48))
+        pairs = load_bytes(plane + 192 * u)
+        low, high = codes6(load_bytes(plane + 192 * u + 64), pairs)
+        store_bytes(out + 128 * u, low)
+        store_bytes(out + 128 * u + 256, high)
+        low, high = codes6(load_bytes(plane + 192 * u + 128), shift_right_bytes(pairs, 2))
+        store_bytes(out + 128 * u + 64, low)
+        store_bytes(out + 128 * u + 320, high)
 
 
 def _with_one_level(codes, panel_block, minimum):
@@ -116,10 +118,11 @@ def _with_two_levels(codes, panel_block, block_bytes):
 def _unpack_q6_k(w, out, columns):
     for _ in range(columns // 256):
         d = load_f16(w + 256)
+        d_high = high_factor(d)
         for block in range(8):
             _codes6(w + 288 + block * 384, out)
             store_f32(out + WIDE_CODES, d * to_f32(load_i8(w + block * 32)))
-            store_f32(out + WIDE_CODES + 64, d * to_f32(load_i8(w + block * 32 + 16)))
+            store_f32(out + WIDE_CODES + 64, d_high * to_f32(load_i8(w + block * 32 + 16)))
             out += WIDE_BLOCK
         w += PANEL_Q6_K
 

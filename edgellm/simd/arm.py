@@ -24,8 +24,9 @@ def _part(b, vector, first: int, count: int):
 
 def _join(b, parts):
     """Four registers side by side."""
-    low, high = (shuffle(b, *parts[i : i + 2], range(8)) for i in (0, 2))
-    return shuffle(b, low, high, range(16))
+    lanes = parts[0].type.count
+    low, high = (shuffle(b, *parts[i : i + 2], range(2 * lanes)) for i in (0, 2))
+    return shuffle(b, low, high, range(4 * lanes))
 
 
 class Neon(HardwareHalf):
@@ -50,6 +51,14 @@ class Neon(HardwareHalf):
         ]
         pairs = call(b, "llvm.aarch64.neon.addp.v8i16", _EIGHT_WORDS, *products)
         return b.add(acc, call(b, "llvm.aarch64.neon.saddlp.v4i32.v8i16", _QUARTER_LANES, pairs))
+
+    def append_bits(self, b, upper, lower, count):
+        quarters = []
+        for i in range(4):
+            high, low = _part(b, upper, 16 * i, 16), _part(b, lower, 16 * i, 16)
+            shift = ir.Constant(_I32, count)
+            quarters.append(call(b, "llvm.aarch64.neon.vsli.v16i8", high.type, low, high, shift))
+        return _join(b, quarters)
 
     def pause(self, b) -> None:
         call(b, "llvm.aarch64.hint", ir.VoidType(), ir.Constant(_I32, _YIELD))

@@ -84,6 +84,11 @@ class Lowering:
             acc = b.add(acc, b.sext(product, I32_IR))
         return acc
 
+    def append_bits(self, b, upper, lower, count):
+        """upper << count, and below it the lowest bits of lower."""
+        below = b.and_(lower, const(BYTES_IR, (1 << count) - 1))
+        return b.or_(b.shl(upper, const(BYTES_IR, count)), below)
+
     def fma(self, b, x, y, z):
         """x * y + z. Without the instruction, two roundings."""
         return b.fadd(b.fmul(x, y), z)

@@ -292,6 +292,18 @@ shift_right_bytes = _by_literal(lambda b, x, bits: b.lshr(x, const(BYTES_IR, bit
 shift_left_i32 = _by_literal(lambda b, x, bits: b.shl(x, const(I32_IR, bits)), I32)
 
 
+@intrinsic(prefer_literal=True)
+def append_bits(typing, upper, lower, count):
+    """Bytes of `upper`, moved up by `count` bits, with as many of the lowest bits of `lower` below."""
+    if not isinstance(count, types.IntegerLiteral):
+        return None
+
+    def emit(context, b, signature, args):
+        return target.append_bits(b, args[0], args[1], count.literal_value)
+
+    return BYTES(BYTES, BYTES, count), emit
+
+
 @intrinsic
 def lane_numbers(typing):
     """0, 1, ... 15."""

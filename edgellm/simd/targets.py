@@ -18,7 +18,8 @@ class Target:
 
     `needs` are LLVM's names of features that the CPU must have (NEON goes without saying). `cpu` None means
     this very CPU, with all it has. `token_tiles` are the sizes of matmul's register tiles, largest first, as
-    they fit into the registers; `attention_tiles` a large and a small one of attention's.
+    they fit into the registers; `attention_tiles` a large and a small one of attention's. With
+    `nibbles_in_place` a code whose nibble is the high one of its byte is multiplied there: by 16 or 4.
     """
 
     name: str
@@ -29,13 +30,14 @@ class Target:
     token_tiles: tuple[int, ...]
     attention_tiles: tuple[int, int]
     weight_flip: int  # xor on packed signed bytes: 0x80 where the dot product wants them unsigned
+    nibbles_in_place: bool = False
 
 
 _AVX2 = frozenset({"avx2", "fma", "f16c"})
 _VNNI = _AVX2 | {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"}
 
 TARGETS = (
-    Target("avx512-vnni", "x86_64", _VNNI, None, "", (8, 4, 2, 1), (16, 4), 0x80),
+    Target("avx512-vnni", "x86_64", _VNNI, None, "", (8, 4, 2, 1), (16, 4), 0x80, True),
     Target("avx-vnni", "x86_64", _AVX2 | {"avxvnni"}, None, "", (4, 2, 1), (4, 4), 0x80),
     Target(
         "avx2",

@@ -158,22 +158,22 @@ def fma_scaled(typing, acc, sums, scales, d):
 
 
 @intrinsic
-def scale_fma(typing, acc, low, high, scales, d):
-    """acc[n] + (f32(low[n]) * the f32 at scales + 4n, + f32(high[n]) * the one NT further on) * d."""
+def scale_fma(typing, acc, low, high, low_scales, high_scales, d):
+    """acc[n] + (f32(low[n]) * f32 n at low_scales, + f32(high[n]) * f32 n at high_scales) * d."""
 
     def emit(context, b, signature, args):
-        tile, lows, highs, address, rows = args
+        tile, lows, highs, low_address, high_address, rows = args
 
         def one(n, vector):
-            low_scale = broadcast(b, load(b, address, _F32, 4 * n), F32_IR)
-            high_scale = broadcast(b, load(b, address, _F32, 4 * (acc.count + n)), F32_IR)
+            low_scale = broadcast(b, load(b, low_address, _F32, 4 * n), F32_IR)
+            high_scale = broadcast(b, load(b, high_address, _F32, 4 * n), F32_IR)
             total = b.fmul(b.sitofp(b.extract_value(lows, n), F32_IR), low_scale)
             total = ops.target.fma(b, b.sitofp(b.extract_value(highs, n), F32_IR), high_scale, total)
             return ops.target.fma(b, total, rows, vector)
 
         return _each(b, tile, one)
 
-    return acc(acc, low, high, types.int64, F32), emit
+    return acc(acc, low, high, types.int64, types.int64, F32), emit
 
 
 @intrinsic(prefer_literal=True)

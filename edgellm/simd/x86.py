@@ -19,8 +19,9 @@ class _X86(HardwareHalf):
 
 
 class AVX512VNNI(_X86):
-    """One `vpdpbusd` takes 16 lanes of four products. Signed weights are stored with their top bit flipped;
-    the accumulator starts at -128 times the sum of x, which takes the offset back."""
+    """One `vpdpbusd` takes 16 lanes of four products, of codes up to 255. Signed weights are stored with
+    their top bit flipped; the accumulator starts at -128 times the sum of x, which takes the offset back.
+    """
 
     def dot4(self, b, acc, codes, x):
         return call(b, "llvm.x86.avx512.vpdpbusd.512", I32_IR, acc, codes, x)
