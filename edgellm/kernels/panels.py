@@ -6,6 +6,7 @@ bytes.
 
 from __future__ import annotations
 
+from edgellm.kernels.codes import codes4, codes5, codes6, scale_of_second6
 from edgellm.kernels.jit import LARGEST_TILE, NIBBLES_IN_PLACE, WEIGHT_FLIP, device, float32
 from edgellm.kernels.layout import (
     AUX_SCALE_HIGH,
@@ -26,15 +27,12 @@ from edgellm.kernels.layout import (
     PANEL_Q8_0,
 )
 from edgellm.simd.ops import (
-    append_bits,
     load_bf16,
     load_bytes,
     load_f16,
     load_f32,
     load_i8,
     load_u8,
-    mask_bytes,
-    shift_left_bytes,
     shift_right_bytes,
     splat,
     to_f32,
@@ -63,13 +61,10 @@ _MANY = max(2, LARGEST_TILE)  # and of 8
 
 @device
 def _dots4(low, high, w, x, nt):
-    """32 columns of nibbles at w: columns 0-15 in the low ones, 16-31 in the high ones. Where a nibble is
-    taken in place, it counts 16 times, and so does `high`: that spares four shifts, a twentieth of the time.
-    """
+    """32 columns of nibbles at w."""
     for i in range(4):
-        q = load_bytes(w + 64 * i)
-        low = dot4_small(low, mask_bytes(q, 15), x + 4 * nt * i)
-        high_code = mask_bytes(q, 240) if NIBBLES_IN_PLACE else shift_right_bytes(q, 4)
+        low_code, high_code = codes4(load_bytes(w + 64 * i))
+        low = dot4_small(low, low_code, x + 4 * nt * i)
         high = dot4_small(high, high_code, x + 4 * nt * (i + 4))
     return low, high
 
@@ -79,10 +74,8 @@ def _dots5(low, high, w, x, nt):
     """The same with a fifth bit: first a vector whose bit i is the top bit of vector i of the eight."""
     top = load_bytes(w)
     for i in range(4):
-        q = load_bytes(w + 64 + 64 * i)
-        low_code = mask_bytes(q, 15) | mask_bytes(shift_left_bytes(top, 4), 16)
+        low_code, high_code = codes5(load_bytes(w + 64 + 64 * i), top)
         low = dot4_small(low, low_code, x + 4 * nt * i)
-        high_code = shift_right_bytes(q, 4) | mask_bytes(top, 16)
         high = dot4_small(high, high_code, x + 4 * nt * (i + 4))
         top = shift_right_bytes(top, 1)
     return low, high
@@ -90,9 +83,7 @@ def _dots5(low, high, w, x, nt):
 
 @device
 def _dots6(low, high, w, x, nt):
-    """32 columns of 6 bits: twice a vector of pairs of bits and two of nibbles (`pack.q6_k` says which).
-    Where high codes are taken in place, they count 4 times.
-    """
+    """32 columns of 6 bits: twice a vector of pairs of bits and two of nibbles (`pack.q6_k` says which)."""
     for u in range(2):
         pairs = load_bytes(w + 192 * u)
         low_code, high_code = codes6(load_bytes(w + 192 * u + 64), pairs)
@@ -102,21 +93,6 @@ def _dots6(low, high, w, x, nt):
         high = dot4(high, high_code, x + 8 * nt * u + 20 * nt)
         low = dot4(low, low_code, x + 8 * nt * u + 4 * nt)
     return low, high
-
-
-@device
-def codes6(q, pairs):
-    """Codes of 6 bits: low nibbles with bits 4-5 of `pairs` above, high nibbles with bits 0-1 below."""
-    low = mask_bytes(q, 15) | mask_bytes(pairs, 48)
-    if NIBBLES_IN_PLACE:
-        return low, mask_bytes(q, 240) | mask_bytes(shift_left_bytes(pairs, 2), 12)
-    return low, append_bits(shift_right_bytes(q, 4), pairs, 2)
-
-
-@device
-def high_factor(d):
-    """What to multiply the high codes of 6 bits by, if the low ones are by d."""
-    return d * splat(float32(0.25)) if NIBBLES_IN_PLACE else d
 
 
 # -- a block of 32 columns: the sums of 16 each, its codes being at `codes` and taken by `dots`, then what
@@ -155,7 +131,7 @@ def add_scaled(c, low, high, aux, scale):
 
 @device
 def add_nibbles(c, low, high, aux, scale):
-    """The same for sums of `_dots4`."""
+    """The same for sums of nibbles, as `codes.py` takes them."""
     nt = size(c)
     of_high = AUX_SIXTEENTH_HIGH if NIBBLES_IN_PLACE else AUX_SCALE_HIGH
     return scale_fma(c, low, high, aux + AUX_SCALE_LOW * 4 * nt, aux + of_high * 4 * nt, scale)
@@ -292,7 +268,7 @@ def q6_k(c, w, x, aux, x_stride, columns):
     for _ in range(columns // 256):
         fetch_ahead(c, w + _AHEAD, 288, _FEW)
         d = load_f16(w + 256)
-        d_high = high_factor(d)
+        d_high = scale_of_second6(d)
         for block in range(8):
             codes = w + 288 + block * 384
             fetch_ahead(c, codes + _AHEAD, 384, _FEW)

@@ -7,6 +7,7 @@ four shuffles; sixteen groups are done together, and share them: `fold_peak`, `f
 
 from __future__ import annotations
 
+from edgellm.kernels.codes import TIMES_4_BITS, TIMES_6_BITS
 from edgellm.kernels.jit import LARGEST_TILE, NIBBLES_IN_PLACE, device, float32, int32, kernel
 from edgellm.kernels.layout import (
     AUX_SCALE_HIGH,
@@ -146,8 +147,8 @@ def _put_aux(values, aux, step, zero):
     put_i32(aux + AUX_START_LOW * step, get_i32(values + _STARTS))
     start = get_i32(values + _STARTS + 4)
     if NIBBLES_IN_PLACE:
-        put_f32(aux + AUX_SIXTEENTH_HIGH * step, high * float32(0.0625))
-        start *= int32(16 if zero == ZERO_4_BITS else 4 if zero == ZERO_6_BITS else 1)
+        put_f32(aux + AUX_SIXTEENTH_HIGH * step, high * float32(1.0 / TIMES_4_BITS))
+        start *= int32(TIMES_4_BITS if zero == ZERO_4_BITS else TIMES_6_BITS if zero == ZERO_6_BITS else 1)
     put_i32(aux + AUX_START_HIGH * step, start)
 
 

@@ -8,6 +8,7 @@ bits; those of 4 bits, which are only masked and shifted, are not faster then, a
 
 from __future__ import annotations
 
+from edgellm.kernels.codes import codes4, codes5, codes6, scale_of_second6
 from edgellm.kernels.jit import LARGEST_TILE, device, float32
 from edgellm.kernels.layout import (
     AUX_WORDS,
@@ -26,9 +27,8 @@ from edgellm.kernels.panels import (
     add_high,
     add_low,
     add_minimum,
+    add_nibbles,
     add_scaled,
-    codes6,
-    high_factor,
     large_sums_less_zero,
     sums,
     sums_less_zero,
@@ -39,8 +39,6 @@ from edgellm.simd.ops import (
     load_f32,
     load_i8,
     load_u8,
-    mask_bytes,
-    shift_left_bytes,
     shift_right_bytes,
     splat,
     store_bytes,
@@ -54,11 +52,11 @@ from edgellm.simd.tiles import dot4, dot4_small, size
 
 @device
 def _codes4(w, out):
-    """Nibbles: columns 0-15 are the low ones, 16-31 the high ones."""
+    """Nibbles."""
     for i in range(4):
-        q = load_bytes(w + 64 * i)
-        store_bytes(out + 64 * i, mask_bytes(q, 15))
-        store_bytes(out + 64 * (i + 4), shift_right_bytes(q, 4))
+        low, high = codes4(load_bytes(w + 64 * i))
+        store_bytes(out + 64 * i, low)
+        store_bytes(out + 64 * (i + 4), high)
 
 
 @device
@@ -66,9 +64,9 @@ def _codes5(w, out):
     """The same after a vector of fifth bits."""
     top = load_bytes(w)
     for i in range(4):
-        q = load_bytes(w + 64 + 64 * i)
-        store_bytes(out + 64 * i, mask_bytes(q, 15) | mask_bytes(shift_left_bytes(top, 4), 16))
-        store_bytes(out + 64 * (i + 4), shift_right_bytes(q, 4) | mask_bytes(top, 16))
+        low, high = codes5(load_bytes(w + 64 + 64 * i), top)
+        store_bytes(out + 64 * i, low)
+        store_bytes(out + 64 * (i + 4), high)
         top = shift_right_bytes(top, 1)
 
 
@@ -118,7 +116,7 @@ def _with_two_levels(codes, panel_block, block_bytes):
 def _unpack_q6_k(w, out, columns):
     for _ in range(columns // 256):
         d = load_f16(w + 256)
-        d_high = high_factor(d)
+        d_high = scale_of_second6(d)
         for block in range(8):
             _codes6(w + 288 + block * 384, out)
             store_f32(out + WIDE_CODES, d * to_f32(load_i8(w + block * 32)))
@@ -144,17 +142,23 @@ def _dots(dot):
 _small_dots, _large_dots = _dots(dot4_small), _dots(dot4)
 
 
-@device
-def _zero(c, w, x, aux):
-    low, high = sums_less_zero(c, _small_dots, w, x, aux)
-    return add_scaled(c, low, high, aux, load_f32(w + WIDE_CODES))
+def _zero(scaled):
+    @device
+    def add(c, w, x, aux):
+        low, high = sums_less_zero(c, _small_dots, w, x, aux)
+        return scaled(c, low, high, aux, load_f32(w + WIDE_CODES))
+
+    return add
 
 
-@device
-def _minimum(c, w, x, aux):
-    low, high = sums(c, _small_dots, w, x)
-    c = add_scaled(c, low, high, aux, load_f32(w + WIDE_CODES))
-    return add_minimum(c, aux, load_f32(w + WIDE_CODES + 64))
+def _minimum(scaled):
+    @device
+    def add(c, w, x, aux):
+        low, high = sums(c, _small_dots, w, x)
+        c = scaled(c, low, high, aux, load_f32(w + WIDE_CODES))
+        return add_minimum(c, aux, load_f32(w + WIDE_CODES + 64))
+
+    return add
 
 
 @device
@@ -180,17 +184,15 @@ def _blocks(add):
     return panel
 
 
-_with_zero, _with_minimum, _with_two_scales = _blocks(_zero), _blocks(_minimum), _blocks(_two_scales)
-
 # By form (layout.WIDE_FORMS): how a panel is taken apart, and how what came of it is multiplied.
 WIDE = {
-    "q4_0": (_with_one_level(_codes4, PANEL_Q4_0, False), _with_zero),
-    "q4_1": (_with_one_level(_codes4, PANEL_Q4_1, True), _with_minimum),
-    "q5_0": (_with_one_level(_codes5, PANEL_Q5_0, False), _with_zero),
-    "q5_1": (_with_one_level(_codes5, PANEL_Q5_1, True), _with_minimum),
-    "q4_k": (_with_two_levels(_codes4, PANEL_Q4_K, 256), _with_minimum),
-    "q5_k": (_with_two_levels(_codes5, PANEL_Q5_K, 320), _with_minimum),
-    "q6_k": (_unpack_q6_k, _with_two_scales),
+    "q4_0": (_with_one_level(_codes4, PANEL_Q4_0, False), _blocks(_zero(add_nibbles))),
+    "q4_1": (_with_one_level(_codes4, PANEL_Q4_1, True), _blocks(_minimum(add_nibbles))),
+    "q5_0": (_with_one_level(_codes5, PANEL_Q5_0, False), _blocks(_zero(add_scaled))),
+    "q5_1": (_with_one_level(_codes5, PANEL_Q5_1, True), _blocks(_minimum(add_scaled))),
+    "q4_k": (_with_two_levels(_codes4, PANEL_Q4_K, 256), _blocks(_minimum(add_nibbles))),
+    "q5_k": (_with_two_levels(_codes5, PANEL_Q5_K, 320), _blocks(_minimum(add_scaled))),
+    "q6_k": (_unpack_q6_k, _blocks(_two_scales)),
 }
 if LARGEST_TILE >= 8:
     WIDE = {form: pair for form, pair in WIDE.items() if form.startswith(("q5", "q6"))}

@@ -1,0 +1,41 @@
+"""Codes out of packed bytes: vectors of 64, columns 0-15 of a block and columns 16-31.
+
+The lower half of a byte is a code of the first, the upper half one of the second. Where any byte can be
+multiplied (AVX-512), an upper half stays where it is, and counts 16 or 4 times: that spares shifts, 5 to 10%
+of a product's time. What the codes meet makes up for it, by powers of two, so bits are the same.
+"""
+
+from __future__ import annotations
+
+from edgellm.kernels.jit import NIBBLES_IN_PLACE, device, float32
+from edgellm.simd.ops import append_bits, mask_bytes, shift_left_bytes, shift_right_bytes, splat
+
+TIMES_4_BITS, TIMES_6_BITS = (16, 4) if NIBBLES_IN_PLACE else (1, 1)  # what the second codes count
+
+
+@device
+def codes4(q):
+    """Nibbles."""
+    return mask_bytes(q, 15), mask_bytes(q, 240) if NIBBLES_IN_PLACE else shift_right_bytes(q, 4)
+
+
+@device
+def codes5(q, top):
+    """Low nibbles below bit 0 of `top`, high nibbles below bit 4; all count once: 16 times 31 is no byte."""
+    low = mask_bytes(q, 15) | mask_bytes(shift_left_bytes(top, 4), 16)
+    return low, shift_right_bytes(q, 4) | mask_bytes(top, 16)
+
+
+@device
+def codes6(q, pairs):
+    """Low nibbles below bits 4-5 of `pairs`, high nibbles above bits 0-1."""
+    low = mask_bytes(q, 15) | mask_bytes(pairs, 48)
+    if NIBBLES_IN_PLACE:
+        return low, mask_bytes(q, 240) | mask_bytes(shift_left_bytes(pairs, 2), 12)
+    return low, append_bits(shift_right_bytes(q, 4), pairs, 2)
+
+
+@device
+def scale_of_second6(d):
+    """What scales the second codes of 6 bits, if d scales the first."""
+    return d * splat(float32(1.0 / TIMES_6_BITS)) if NIBBLES_IN_PLACE else d
