@@ -66,10 +66,10 @@ OP_WORDS = 8
 # A token may have two rows: its values, and what rounding left of them. Their products are added, so that
 # the token is known to 15 bits; where noise would stay, in keys and values, that is worth it: 0.0016.
 #
-# Rows stand in tiles, as the kernels take them (largest first). Of tokens with two rows, as many as fill the
-# largest tile have their first rows in one and their second rows in the next; the tokens that are left have
-# theirs side by side: so few do not share a tile's work with others, and one reading of the weights serves
-# both rows. A tile of NT rows at row r0 holds
+# Rows stand in tiles, as the kernels take them (largest first). Of tokens with two rows, as many as fill
+# tiles of 4 or more have their first rows in one and their second rows in the next, which only some panels
+# take; the tokens that are left have theirs side by side: memory sets the pace for so few, and one reading of
+# the weights serves both rows. A tile of NT rows at row r0 holds
 #   codes at r0 * K:                        s8 [K/32][8 words][NT][4]
 #   aux at r0 * K/32 * AUX_WORDS * 4:       [K/32][AUX_WORDS][NT] words of 4 bytes, as follows
 AUX_SCALE_LOW = 0  # f32: scale of columns 0-15

@@ -53,7 +53,7 @@ def _matmul(args, header, chunk, worker, panel, row_of_panel, block_columns, blo
                 row_of_panel(source + r * row_bytes + column // block_columns * part_bytes, w, r, part)
             row = 0
             if LARGEST_TILE >= 8:
-                while rows - row >= 8:
+                while rows - row >= 8 * planes:
                     row += _tile(zeros(8), panel, x_bytes, w, row, rows, p, column, part, args)
             if LARGEST_TILE >= 4:
                 while rows - row >= 4:

@@ -58,6 +58,7 @@ from edgellm.kernels.layout import (
     WIDE_SCRATCH,
     WIDE_SUMS,
 )
+from edgellm.kernels.quantize import APART
 from edgellm.kernels.wide import WIDE
 from edgellm.simd.ops import (
     get_i64,
@@ -103,7 +104,7 @@ def passes_of(count, rows, planes):
     """How many tiles one after the other take the rows of `count` tokens: two where the first rows fill one,
     and the second rows the next.
     """
-    return 2 if planes == 2 and count == LARGEST_TILE and rows >= 2 * count else 1
+    return 2 if planes == 2 and count >= APART and rows >= 2 * count else 1
 
 
 @device
@@ -234,7 +235,7 @@ def _wide_tiles(worker, unpack, wide, block_columns, block_bytes, row, rows, fir
                 block_columns, block_bytes,
             )  # fmt: skip
             reached, ahead = row, w
-            while rows - reached >= LARGEST_TILE:
+            while rows - reached >= LARGEST_TILE * planes:
                 c = zeros(LARGEST_TILE)
                 fetch_ahead(c, ahead, _FETCHED, LARGEST_TILE)
                 ahead += _FETCHED
@@ -265,7 +266,7 @@ def _extent(args, header, chunk):
 def _tiles(panel, block_columns, block_bytes, x_bytes, row, rows, first, last, args):
     """Tiles of every size, the largest first."""
     if LARGEST_TILE >= 8:
-        while rows - row >= 8:
+        while rows - row >= 8 * get_i64(args + 8 * MM_PLANES):
             row += _tile(zeros(8), panel, block_columns, block_bytes, x_bytes, row, rows, first, last, args)
     if LARGEST_TILE >= 4:
         while rows - row >= 4:

@@ -60,6 +60,7 @@ _ROWS = 64 * 2 * RUN  # bytes of sixteen vectors
 _PRODUCTS, _CODES, _SCALES = _ROWS, 2 * _ROWS, 2 * _ROWS + _ROWS // 4
 _SUMS, _STARTS = _SCALES + 64, _SCALES + 128
 ROOM = _STARTS + 64  # bytes that a run needs: its values first
+APART = min(4, LARGEST_TILE)  # tokens whose first and second rows are worth a tile each
 
 
 @device
@@ -81,10 +82,13 @@ def place_of(args, t, tokens, columns):
     far the second row's codes and aux are from the first's.
     """
     planes = get_i64(args + 8 * PW_PLANES)
-    row, apart = t * planes, t < tokens // LARGEST_TILE * LARGEST_TILE
-    if planes == 2 and apart:
-        row -= t % LARGEST_TILE
-    first, nt = tile_of(row, tokens * planes)
+    apart = t < tokens // APART * APART
+    if apart:
+        first, nt = tile_of(t, tokens)
+        row, first = planes * first + t - first, planes * first
+    else:
+        row = planes * t
+        first, nt = tile_of(row, planes * tokens)
     aux_bytes = columns // BLOCK * AUX_WORDS * 4
     codes = get_i64(args + 8 * PW_CODES) + first * columns + 4 * (row - first)
     aux = get_i64(args + 8 * PW_AUX) + first * aux_bytes + 4 * (row - first)
