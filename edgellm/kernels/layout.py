@@ -275,4 +275,5 @@ W_UNTIL = 3  # the time (ns) at which that ends or ended
 W_CLOCK = 4  # room for a timespec
 W_PENALTY = 6  # for how long (ns) it was benched last
 WORKER_WORDS = 16
-TICKET_WORDS = 16  # of an op: ticket at 0, done at 8, each (epoch:40, count:24)
+MOST_SHARES = 8
+TICKET_WORDS = 16  # of an op: tickets at 0 to 7, done at 8, each (epoch:40, count:24)

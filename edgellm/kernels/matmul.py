@@ -16,7 +16,7 @@ w_scale, c). Blocks go in order along K. So an output's bits do not depend on NT
 or on the thread.
 
 A chunk is a run of panels for 64 tokens: tokens outside, panels inside, so that the panels stay in L2. Chunks
-that follow each other have the same panels.
+that follow each other have the same tokens: 64 of them are enough that weights may come from memory.
 
 Rows of more than 1024 columns are taken in parts, four panels at a time: first the four panels' columns 0 to
 1023, then the next. A part of the activations then stays in L1 while the weights stream by; with a whole row
@@ -255,10 +255,11 @@ def _extent(args, header, chunk):
     """A chunk's rows, from the first to the one after the last, and its panels."""
     tokens = get_i64(header + 8 * get_i64(args + 8 * MM_SLOT))
     planes, per_chunk = get_i64(args + 8 * MM_PLANES), get_i64(args + 8 * MM_PANELS_PER_CHUNK)
-    blocks = (tokens + MM_TOKENS - 1) // MM_TOKENS
-    first = chunk // blocks * per_chunk
-    last = min(first + per_chunk, get_i64(args + 8 * MM_PANELS))
-    row = chunk % blocks * MM_TOKENS * planes
+    panels = get_i64(args + 8 * MM_PANELS)
+    runs = (panels + per_chunk - 1) // per_chunk
+    first = chunk % runs * per_chunk
+    last = min(first + per_chunk, panels)
+    row = chunk // runs * MM_TOKENS * planes
     return row, min(tokens * planes, row + MM_TOKENS * planes), first, last
 
 

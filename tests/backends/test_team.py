@@ -47,7 +47,7 @@ class Adder:
         assert (self.buffers[-1, :rows] == want).all(), seed
 
 
-@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize("threads", [1, 2, 4, L.MOST_SHARES + 3])
 def test_every_chunk_runs_once_and_ops_run_in_order(threads):
     team, adder = team_of(threads), Adder(ops=12, rows=200)
     rng = np.random.default_rng(threads)
@@ -173,6 +173,25 @@ def test_only_a_stall_soon_after_the_last_is_benched_for_longer(since_the_last, 
     team.run(Plan(table, header))
     assert taken.is_set()
     assert words_of_workers(team, L.W_PENALTY)[0] == penalty * 1_000_000
+
+
+@pytest.mark.parametrize("count", [2, 7, 8])
+def test_workers_begin_with_their_own_shares(count):
+    """What a worker wrote is still in its cache when it comes to the same tokens or columns again."""
+    first, both = {}, threading.Barrier(2, timeout=10)
+
+    @ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)
+    def chunk(args, header, chunk, worker):
+        if worker not in first:
+            first[worker] = chunk
+            both.wait()
+
+    header, table = aligned(L.HEADER_WORDS), np.zeros((1, L.OP_WORDS), np.int64)
+    header[[L.H_ONE, L.H_PARTS]] = 1
+    table[0, : L.OP_MUL + 1] = ctypes.cast(chunk, ctypes.c_void_p).value, 0, L.H_ONE, 1, count
+    table[0, L.OP_PARTS] = L.H_ONE
+    team_of(2).run(Plan(table, header))
+    assert first == {0: 0, 1: count // 2}
 
 
 def test_a_plan_may_be_dropped_as_soon_as_it_was_run():
