@@ -31,8 +31,21 @@ def exp(x):
 
     x = n ln 2 + r with |r| <= ln 2 / 2, then a polynomial of degree 6 in r (Taylor's, economized), times 2^n.
     """
-    clamped = maximum(minimum(x, splat(float32(89.0))), splat(float32(-87.3)))
-    n = clamped * splat(float32(1.44269504)) + splat(float32(12582912.0)) - splat(float32(12582912.0))
+    return _exp(x, minimum(x, splat(float32(89.0))))
+
+
+@device
+def exp_of_negative(x):
+    """The same for x <= 0."""
+    return _exp(x, x)
+
+
+@device
+def _exp(x, clamped):
+    clamped = maximum(clamped, splat(float32(-87.3)))
+    magic = splat(float32(12582912.0))
+    whole = clamped * splat(float32(1.44269504)) + magic
+    n = whole - magic
     r = fma(n, splat(float32(-0.693359375)), clamped)
     r = fma(n, splat(float32(2.12194440e-4)), r)
     p = splat(float32(1.9875691500e-4))
@@ -42,5 +55,5 @@ def exp(x):
     p = fma(p, r, splat(float32(1.6666665459e-1)))
     p = fma(p, r, splat(float32(5.0000001201e-1)))
     p = fma(p, r * r, r) + splat(float32(1.0))
-    power = bits_float(shift_left_i32(round_to_i32(n) + splat_i32(int32(127)), 23))
+    power = bits_float(shift_left_i32(float_bits(whole) - float_bits(magic) + splat_i32(int32(127)), 23))
     return where_less(x, splat(float32(-87.3)), splat(float32(0.0)), p * power)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from edgellm.kernels.jit import ATTENTION_TILES, device, float32, int32, int64
 from edgellm.kernels.layout import KV_BLOCK, LANES, PAGE, SPAN
-from edgellm.kernels.math import exp
+from edgellm.kernels.math import exp_of_negative
 from edgellm.simd.folds import max_f32, sum_f32
 from edgellm.simd.ops import (
     fma,
@@ -102,7 +102,10 @@ def softmax(scores, count, last, window, peak_at, total_at):
     number `last`, or `window` before it, weigh nothing.
     """
     keys, far, top = lane_numbers(), splat(FAR), splat(FAR)
-    for i in range(0, count, LANES):
+    whole = 0 if window > 0 else max(0, min(count, (last + 1) // LANES * LANES))  # keys that all weigh
+    for i in range(0, whole, LANES):
+        top = maximum(load_f32(scores + 4 * i), top)
+    for i in range(whole, count, LANES):
         x = where_at_most(keys, splat_i32(int32(last - i)), load_f32(scores + 4 * i), far)
         if window > 0:
             x = where_at_most(keys, splat_i32(int32(last - window - i)), far, x)
@@ -112,7 +115,7 @@ def softmax(scores, count, last, window, peak_at, total_at):
     base = splat(peak if peak > FAR / float32(2.0) else float32(0.0))
     total = splat(float32(0.0))
     for i in range(0, count, LANES):
-        weight = exp(load_f32(scores + 4 * i) - base)
+        weight = exp_of_negative(load_f32(scores + 4 * i) - base)
         store_f32(scores + 4 * i, weight)
         total = total + weight
     put_f32(peak_at, peak)
@@ -124,7 +127,7 @@ def join(state):
     """Maximum and sum of the span join those of before; the factors that the values take."""
     new, old = load_f32(state + PEAK), load_f32(state + OLD_PEAK)
     peak = maximum(new, old)
-    new_factor, old_factor = exp(new - peak), exp(old - peak)
+    new_factor, old_factor = exp_of_negative(new - peak), exp_of_negative(old - peak)
     store_f32(state + NEW_FACTOR, new_factor)
     store_f32(state + OLD_FACTOR, old_factor)
     store_f32(state + OLD_PEAK, peak)
