@@ -67,9 +67,9 @@ OP_WORDS = 8
 # the token is known to 15 bits; where noise would stay, in keys and values, that is worth it: 0.0016.
 #
 # Rows stand in tiles, as the kernels take them (largest first). Of tokens with two rows, as many as fill
-# tiles of 4 or more have their first rows in one and their second rows in the next, which only some panels
-# take; the tokens that are left have theirs side by side: memory sets the pace for so few, and one reading of
-# the weights serves both rows. A tile of NT rows at row r0 holds
+# tiles of 4 or more (of 2, where none is larger) have their first rows in one and their second rows in the
+# next, which only some panels take; the tokens that are left have theirs side by side: memory sets the pace
+# for so few, and one reading of the weights serves both rows. A tile of NT rows at row r0 holds
 #   codes at r0 * K:                        s8 [K/32][8 words][NT][4]
 #   aux at r0 * K/32 * AUX_WORDS * 4:       [K/32][AUX_WORDS][NT] words of 4 bytes, as follows
 AUX_SCALE_LOW = 0  # f32: scale of columns 0-15
@@ -275,5 +275,5 @@ W_UNTIL = 3  # the time (ns) at which that ends or ended
 W_CLOCK = 4  # room for a timespec
 W_PENALTY = 6  # for how long (ns) it was benched last
 WORKER_WORDS = 16
-MOST_SHARES = 8
+MOST_SHARES = 8  # of an op: as many tickets as a cache line has words
 TICKET_WORDS = 16  # of an op: tickets at 0 to 7, done at 8, each (epoch:40, count:24)
