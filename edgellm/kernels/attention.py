@@ -224,7 +224,7 @@ def _kernel(scores_of, load, width, weights_of):
         kv_heads = get_i64(args + 8 * AT_KV_HEADS)
         item = get_i64(header + 8 * H_ITEM_TABLE) + 8 * IT_WORDS * (chunk // kv_heads)
         pairs = get_i64(item + 8 * IT_ROWS) * (get_i64(args + 8 * AT_HEADS) // kv_heads)
-        if LARGE > SMALL and pairs > 3 * SMALL:
+        if LARGE > SMALL and pairs > 3 * SMALL:  # fewer would leave a quarter of a large tile idle
             _attend(zeros(LARGE), args, header, chunk, worker, scores_of, load, width, weights_of)
         else:
             _attend(zeros(SMALL), args, header, chunk, worker, scores_of, load, width, weights_of)

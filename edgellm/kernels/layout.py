@@ -275,5 +275,5 @@ W_UNTIL = 3  # the time (ns) at which that ends or ended
 W_CLOCK = 4  # room for a timespec
 W_PENALTY = 6  # for how long (ns) it was benched last
 WORKER_WORDS = 16
-MOST_SHARES = 8  # of an op: as many tickets as a cache line has words
+MOST_SHARES = 8  # tickets of an op: as many as a cache line has words
 TICKET_WORDS = 16  # of an op: tickets at 0 to 7, done at 8, each (epoch:40, count:24)

@@ -17,12 +17,18 @@ from edgellm.simd.ops import (
     where_less,
 )
 
+_MAGIC = 12582912.0  # 1.5 * 2^23: what is added to it, below 2^22, is rounded to an integer in its low bits
+
+
+@device
+def _low_bits(shifted):
+    return float_bits(shifted) - float_bits(splat(float32(_MAGIC)))
+
 
 @device
 def round_to_i32(x):
-    """To the nearest integer, ties to even, for |x| < 2^22: adding 1.5 * 2^23 leaves it in the low bits."""
-    magic = splat(float32(12582912.0))
-    return float_bits(x + magic) - float_bits(magic)
+    """To the nearest integer, ties to even, for |x| < 2^22."""
+    return _low_bits(x + splat(float32(_MAGIC)))
 
 
 @device
@@ -42,10 +48,10 @@ def exp_of_negative(x):
 
 @device
 def _exp(x, clamped):
+    """e^x, `clamped` being x, at most 89."""
     clamped = maximum(clamped, splat(float32(-87.3)))
-    magic = splat(float32(12582912.0))
-    whole = clamped * splat(float32(1.44269504)) + magic
-    n = whole - magic
+    shifted = clamped * splat(float32(1.44269504)) + splat(float32(_MAGIC))
+    n = shifted - splat(float32(_MAGIC))
     r = fma(n, splat(float32(-0.693359375)), clamped)
     r = fma(n, splat(float32(2.12194440e-4)), r)
     p = splat(float32(1.9875691500e-4))
@@ -55,5 +61,5 @@ def _exp(x, clamped):
     p = fma(p, r, splat(float32(1.6666665459e-1)))
     p = fma(p, r, splat(float32(5.0000001201e-1)))
     p = fma(p, r * r, r) + splat(float32(1.0))
-    power = bits_float(shift_left_i32(float_bits(whole) - float_bits(magic) + splat_i32(int32(127)), 23))
+    power = bits_float(shift_left_i32(_low_bits(shifted) + splat_i32(int32(127)), 23))
     return where_less(x, splat(float32(-87.3)), splat(float32(0.0)), p * power)

@@ -81,6 +81,12 @@ def _shares(control):
 
 
 @device
+def _first_of(share, shares, count):
+    """The first chunk of a share: the next share's is the one after its last."""
+    return count * share // shares
+
+
+@device
 def _take(ticket, epoch, count):
     """The number of a chunk that is now ours; -1 if none is left, -2 if the epoch is over."""
     while True:
@@ -108,8 +114,8 @@ def _take_any(tickets, epoch, count, number, shares):
     """
     for i in range(shares):
         share = (number + i) % shares
-        first = count * share // shares
-        chunk = _take(tickets + 8 * share, epoch, count * (share + 1) // shares - first)
+        first = _first_of(share, shares, count)
+        chunk = _take(tickets + 8 * share, epoch, _first_of(share + 1, shares, count) - first)
         if chunk != -1:
             return first + chunk if chunk >= 0 else chunk
     return -1
@@ -196,7 +202,7 @@ def _give_up(control, epoch, first, ops, count_ops, header, tickets):
         ticket = tickets + 8 * TICKET_WORDS * i
         count, taken = _chunks(ops + 8 * OP_WORDS * i, header), 0
         for share in range(shares):
-            size = count * (share + 1) // shares - count * share // shares
+            size = _first_of(share + 1, shares, count) - _first_of(share, shares, count)
             while True:
                 word = atomic_load(ticket + 8 * share)
                 if compare_and_swap(ticket + 8 * share, word, epoch << _SHIFT):

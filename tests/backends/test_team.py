@@ -149,6 +149,15 @@ def test_a_benched_worker_leaves_its_core_to_others():
     adder.check(0)
 
 
+def plan_of(chunk, count):
+    """A plan of one op with so many chunks, each a call of `chunk`; keep that alive."""
+    header, table = aligned(L.HEADER_WORDS), np.zeros((1, L.OP_WORDS), np.int64)
+    header[[L.H_ONE, L.H_PARTS]] = 1
+    table[0, : L.OP_MUL + 1] = ctypes.cast(chunk, ctypes.c_void_p).value, 0, L.H_ONE, 1, count
+    table[0, L.OP_PARTS] = L.H_ONE
+    return Plan(table, header)
+
+
 @pytest.mark.parametrize(("since_the_last", "penalty"), [(-10.0, 400), (1.0, 4)], ids=["soon", "late"])
 def test_only_a_stall_soon_after_the_last_is_benched_for_longer(since_the_last, penalty):
     """A host that takes a core away twice a second must not cost half of it."""
@@ -162,15 +171,11 @@ def test_only_a_stall_soon_after_the_last_is_benched_for_longer(since_the_last, 
         else:
             taken.wait(10)
 
-    header, table = aligned(L.HEADER_WORDS), np.zeros((1, L.OP_WORDS), np.int64)
-    header[[L.H_ONE, L.H_PARTS]] = 1
-    table[0, : L.OP_MUL + 1] = ctypes.cast(chunk, ctypes.c_void_p).value, 0, L.H_ONE, 1, 2
-    table[0, L.OP_PARTS] = L.H_ONE
     team = team_of(2)
     words_of_workers(team, L.W_BENCHED)[:] = 0
     words_of_workers(team, L.W_PENALTY)[:] = 200_000_000
     words_of_workers(team, L.W_UNTIL)[:] = time.monotonic_ns() - int(since_the_last * 1e9)
-    team.run(Plan(table, header))
+    team.run(plan_of(chunk, 2))
     assert taken.is_set()
     assert words_of_workers(team, L.W_PENALTY)[0] == penalty * 1_000_000
 
@@ -186,11 +191,9 @@ def test_workers_begin_with_their_own_shares(count):
             first[worker] = chunk
             both.wait()
 
-    header, table = aligned(L.HEADER_WORDS), np.zeros((1, L.OP_WORDS), np.int64)
-    header[[L.H_ONE, L.H_PARTS]] = 1
-    table[0, : L.OP_MUL + 1] = ctypes.cast(chunk, ctypes.c_void_p).value, 0, L.H_ONE, 1, count
-    table[0, L.OP_PARTS] = L.H_ONE
-    team_of(2).run(Plan(table, header))
+    team = team_of(2)
+    words_of_workers(team, L.W_BENCHED)[:] = 0
+    team.run(plan_of(chunk, count))
     assert first == {0: 0, 1: count // 2}
 
 
