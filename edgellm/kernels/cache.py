@@ -44,7 +44,7 @@ def cache_key(target: targets.Target) -> str:
         for path in sorted((_PACKAGE / folder).glob("*.py")):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
     versions = [importlib.metadata.version(name) for name in ("numba", "llvmlite", "numpy")]
-    facts = [target.name, *targets.llvm_cpu(target), *versions, sys.version, sys.platform]
+    facts = [target.name, targets.host_cpu(), *targets.llvm_cpu(target), *versions, sys.version, sys.platform]
     digest.update("\0".join(facts).encode())
     return digest.hexdigest()[:24]
 

@@ -30,12 +30,14 @@ LARGEST_TILE = TARGET.token_tiles[0]
 ATTENTION_TILES = TARGET.attention_tiles
 WEIGHT_FLIP = TARGET.weight_flip
 NIBBLES_IN_PLACE = TARGET.nibbles_in_place
+READS_AHEAD = targets.reads_ahead(TARGET, CONFIG.cross.cpu if CONFIG.cross else targets.host_cpu())
 ops.use(TARGET.name)
 
 __all__ = [
     "ATTENTION_TILES",
     "LARGEST_TILE",
     "NIBBLES_IN_PLACE",
+    "READS_AHEAD",
     "WEIGHT_FLIP",
     "add_kernel",
     "assembly",

@@ -7,7 +7,7 @@ bytes.
 from __future__ import annotations
 
 from edgellm.kernels.codes import codes4, codes5, codes6, scale_of_second6
-from edgellm.kernels.jit import LARGEST_TILE, NIBBLES_IN_PLACE, WEIGHT_FLIP, device, float32
+from edgellm.kernels.jit import LARGEST_TILE, NIBBLES_IN_PLACE, READS_AHEAD, WEIGHT_FLIP, device, float32
 from edgellm.kernels.layout import (
     AUX_SCALE_HIGH,
     AUX_SCALE_LOW,
@@ -52,11 +52,11 @@ from edgellm.simd.tiles import (
     zeros_i32,
 )
 
-# Weights are fetched into L2 this many bytes before their use, for tiles that take longer over them than
-# memory does: a core has some 22 GB/s of such requests, and the hardware's own fetching more when left alone.
-_AHEAD = 8192
-_FEW = max(2, LARGEST_TILE // 2)  # tokens from which it pays; of codes of up to 6 bits,
-_MANY = max(2, LARGEST_TILE)  # and of 8
+# Weights are fetched into L2 this many bytes before their use, for tiles of so many tokens, of codes of up to
+# 6 bits or of 8. Where the hardware's own fetching does better when left alone (Zen: 30 GB/s, and 22 of such
+# requests), for tiles that take longer over their weights than memory does; else for all.
+_AHEAD = 8192 if READS_AHEAD else 3072
+_FEW, _MANY = (max(2, LARGEST_TILE // 2), max(2, LARGEST_TILE)) if READS_AHEAD else (1, 1)
 
 
 @device

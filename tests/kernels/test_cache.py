@@ -91,6 +91,9 @@ def test_the_key_depends_on_sources_target_and_cpu(tmp_path, monkeypatch):
     monkeypatch.setattr(targets, "llvm_cpu", lambda target: ("another-cpu", "+feature"))
     assert cache.cache_key(here) != key
     monkeypatch.undo()
+    monkeypatch.setattr(targets, "host_cpu", lambda: "another-cpu")
+    assert len({key, *map(cache.cache_key, targets.available())}) == len(targets.available()) + 1
+    monkeypatch.undo()
     for folder in ("simd", "kernels"):
         copy = tmp_path / folder
         copy.mkdir()

@@ -61,6 +61,28 @@ def test_the_os_overrules_llvm(arm, monkeypatch):
     assert set(features.split(",")) == {"+neon", "-sve", "-dotprod"}
 
 
+def test_a_target_has_no_registers_wider_than_its_own(monkeypatch):
+    has = {"avxvnni": True, "avx512f": True, "avx512vnni": True, "avx2": True, "sse4a": False}
+    monkeypatch.setattr(targets, "host_features", lambda: has)
+    narrow = targets.llvm_cpu(targets.named("avx-vnni"))[1].split(",")
+    assert set(narrow) == {"+avxvnni", "-avx512f", "-avx512vnni", "+avx2", "-sse4a"}
+    assert "+avx512f" in targets.llvm_cpu(targets.named("avx512-vnni"))[1].split(",")
+
+
+@pytest.mark.parametrize(
+    ("target", "cpu", "wanted"),
+    [
+        ("avx512-vnni", "znver4", True),
+        ("avx2", "znver3", True),
+        ("avx512-vnni", "sapphirerapids", False),
+        ("avx-vnni", "alderlake", False),
+        ("neon", "cortex-a72", True),
+    ],
+)
+def test_software_asks_for_weights_where_the_cpu_does_not(target, cpu, wanted):
+    assert targets.reads_ahead(targets.named(target), cpu) == wanted
+
+
 def test_llvm_may_know_nothing(arm, monkeypatch):
     arm(dotprod=True)
 
