@@ -66,10 +66,14 @@ OP_WORDS = 8
 # A token may have two rows: its values, and what rounding left of them. Their products are added, so that
 # the token is known to 15 bits; where noise would stay, in keys and values, that is worth it: 0.0016.
 #
-# Rows stand in tiles, as the kernels take them (largest first). Of tokens with two rows, as many as fill
-# tiles of 4 or more (of 2, where none is larger) have their first rows in one and their second rows in the
-# next, which only some panels take; the tokens that are left have theirs side by side: memory sets the pace
-# for so few, and one reading of the weights serves both rows. A tile of NT rows at row r0 holds
+# Rows stand in tiles, as the kernels take them (largest first). Three rows stand in a tile of 4, and seven in
+# one of 8, whose last row has scales of 0: the weights are read once, not twice or three times.
+#
+# Of tokens with two rows, as many as fill tiles of 4 or more (of 2, where none is larger) have their first
+# rows in one and their second rows in the next, which only some panels take; the tokens that are left have
+# theirs side by side: memory sets the pace for so few, and one reading of the weights serves both rows.
+#
+# A tile of NT rows at row r0 holds
 #   codes at r0 * K:                        s8 [K/32][8 words][NT][4]
 #   aux at r0 * K/32 * AUX_WORDS * 4:       [K/32][AUX_WORDS][NT] words of 4 bytes, as follows
 AUX_SCALE_LOW = 0  # f32: scale of columns 0-15
@@ -82,9 +86,14 @@ AUX_WORDS = 6
 ZERO_4_BITS, ZERO_6_BITS = 8, 32  # the zero points of q4_0 and q6_k, and of nothing else
 
 
-def quantized_bytes(tokens: int, columns: int) -> int:
-    """Room for `tokens` quantized rows: codes, then aux."""
-    return tokens * columns + tokens * (columns // BLOCK) * AUX_WORDS * 4
+def room_rows(tokens: int) -> int:
+    """Rows that so many tokens take, and as many f32 rows a product of theirs: whole tiles."""
+    return tokens + (tokens % 4 == 3)
+
+
+def quantized_bytes(rows: int, columns: int) -> int:
+    """Room for quantized rows: codes, then aux."""
+    return rows * columns + rows * (columns // BLOCK) * AUX_WORDS * 4
 
 
 # -- packed weights ---------------------------------------------------------------------------------

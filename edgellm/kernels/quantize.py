@@ -64,12 +64,18 @@ APART = min(4, LARGEST_TILE)  # tokens whose first and second rows are worth a t
 
 
 @device
+def spare(size):
+    """How many tokens a tile of this size may lack, of those that take quantized rows."""
+    return 1 if size >= 4 else 0
+
+
+@device
 def tile_of(t, tokens):
     """First token and size of the tile that token t stands in: as many of the largest as fit, then halves."""
     size = LARGEST_TILE
     first = 0
     while True:
-        count = (tokens - first) // size
+        count = (tokens - first + spare(size)) // size
         if t < first + count * size:
             return first + (t - first) // size * size, size
         first += count * size
@@ -78,11 +84,12 @@ def tile_of(t, tokens):
 
 @device
 def place_of(args, t, tokens, columns):
-    """Where token t's quantized row begins (codes, aux), bytes between its words, zero point, rows, and how
-    far the second row's codes and aux are from the first's.
+    """Where token t's quantized row begins (codes, aux), bytes between its words, zero point, rows, how far
+    the second row's codes and aux are from the first's, and whether the row after it is one that its tile
+    lacks.
     """
     planes = get_i64(args + 8 * PW_PLANES)
-    apart = t < tokens // APART * APART
+    apart = t < (tokens + spare(APART)) // APART * APART
     if apart:
         first, nt = tile_of(t, tokens)
         row, first = planes * first + t - first, planes * first
@@ -93,7 +100,8 @@ def place_of(args, t, tokens, columns):
     codes = get_i64(args + 8 * PW_CODES) + first * columns + 4 * (row - first)
     aux = get_i64(args + 8 * PW_AUX) + first * aux_bytes + 4 * (row - first)
     codes_on, aux_on = (nt * columns, nt * aux_bytes) if apart else (4, 4)
-    return codes, aux, 4 * nt, get_i64(args + 8 * PW_ZERO), planes, codes_on, aux_on
+    lacking = nt >= 4 and t + 1 == tokens and tokens % 4 == 3
+    return codes, aux, 4 * nt, get_i64(args + 8 * PW_ZERO), planes, codes_on, aux_on, lacking
 
 
 @device
@@ -101,13 +109,16 @@ def quantize_run(values, count, place, block):
     """`count` blocks (at most RUN), the first being number `block`, from f32 at `values`, into the row (or
     two) that `place` says. `values` is the beginning of ROOM bytes.
     """
-    codes, aux, step, zero, planes, codes_on, aux_on = place
+    codes, aux, step, zero, planes, codes_on, aux_on, lacking = place
     codes, aux = codes + block * 8 * step, aux + block * AUX_WORDS * step
     for plane in range(planes):
         _round(values, count, codes + codes_on * plane, step)
         _fit(values, zero)
         for b in range(count):
-            _put_aux(values + 8 * b, aux + b * AUX_WORDS * step + aux_on * plane, step, zero)
+            at = aux + b * AUX_WORDS * step + aux_on * plane
+            _put_aux(values + 8 * b, at, step, zero)
+            if lacking:
+                _put_none(at + 4, step)
         if plane + 1 < planes:
             for at in range(0, 128 * count, 64):
                 scale = splat(float32(0.0) - get_f32(values + _SCALES + at // 16))
@@ -154,6 +165,15 @@ def _put_aux(values, aux, step, zero):
         put_f32(aux + AUX_SIXTEENTH_HIGH * step, high * float32(1.0 / TIMES_4_BITS))
         start *= int32(TIMES_4_BITS if zero == ZERO_4_BITS else TIMES_6_BITS if zero == ZERO_6_BITS else 1)
     put_i32(aux + AUX_START_HIGH * step, start)
+
+
+@device
+def _put_none(aux, step):
+    """What a row that is not there adds: nothing. What stood there might be read as scales so small that each
+    product with one takes as long as a hundred.
+    """
+    for word in range(AUX_WORDS):
+        put_i32(aux + word * step, int32(0))
 
 
 @kernel

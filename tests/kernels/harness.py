@@ -47,13 +47,14 @@ def chunks_of(rows: int, parts: int = 1) -> int:
 def quantize(x: np.ndarray, zero: int, planes: int = 1, parts: int = 1) -> np.ndarray:
     """Activations [tokens, columns] as the kernel writes them: codes, then aux."""
     tokens, columns = x.shape
-    out = np.zeros(L.quantized_bytes(tokens * planes, columns), np.uint8)
+    room = L.room_rows(tokens) * planes
+    out = np.full(L.quantized_bytes(room, columns), 1, np.uint8)
     args = {
         L.PW_X: address(x),
         L.PW_X_STRIDE: x.strides[0],
         L.PW_COLUMNS: columns,
         L.PW_CODES: address(out),
-        L.PW_AUX: address(out, tokens * planes * columns),
+        L.PW_AUX: address(out, room * columns),
         L.PW_SLOT: L.H_TOKENS,
         L.PW_ZERO: zero,
         L.PW_PLANES: planes,
@@ -112,7 +113,8 @@ def matmul(
     panels = L.panels_of(rows, columns)
     if columns > L.PART:
         panels_per_chunk = -(-panels_per_chunk // L.GROUP) * L.GROUP
-    y = np.full((tokens + 1, panels * L.LANES), GUARD)
+    room = L.room_rows(tokens)
+    y = np.full((room + 1, panels * L.LANES), GUARD)
     beside, scratch = np.zeros_like(y), np.zeros(L.WIDE_SCRATCH, np.uint8)
     if residual is not None:
         beside[:tokens, : residual.shape[1]] = residual
@@ -132,11 +134,11 @@ def matmul(
     }
     if form.quantized:
         q = quantize(x, form.zero, planes)
-        args |= {L.MM_X: address(q), L.MM_AUX: address(q, tokens * planes * columns), L.MM_X_STRIDE: columns}
+        args |= {L.MM_X: address(q), L.MM_AUX: address(q, room * planes * columns), L.MM_X_STRIDE: columns}
     else:
         args[L.MM_PLANES] = 1
         args |= {L.MM_X: address(x), L.MM_X_STRIDE: x.strides[0]}
     chunks = -(-panels // panels_per_chunk) * -(-tokens // L.MM_TOKENS)
     call(f"matmul.{form.name}", args, header(tokens), chunks)
-    assert (y[tokens] == GUARD).all()
+    assert (y[room] == GUARD).all()
     return y[:tokens, :rows].copy()

@@ -190,11 +190,11 @@ class Lowering:
         return value in self._wanted[0] or len(zeros - {0}) > 1, bool(zeros)
 
     def rows_of(self, value: Value) -> tuple[int, int]:
-        """The header word that counts a value's rows, and the most there can be."""
+        """The header word that counts a value's rows, and for how many there is room."""
         if value.shape[0] is T:
-            return L.H_TOKENS, self.config.max_tokens
+            return L.H_TOKENS, L.room_rows(self.config.max_tokens)
         assert value.shape[0] is O
-        return L.H_OUTPUTS, self.config.max_outputs
+        return L.H_OUTPUTS, L.room_rows(self.config.max_outputs)
 
     def make(self, value: Value, width: int | None = None) -> Place:
         """Room for a value's f32 rows."""
