@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from edgellm.kernels import jit  # chooses the target, before any operation is used
 from edgellm.simd import ops, tiles
 
-_TILE = 6  # accumulators: they hide a dot product's latency, and fit into sixteen registers of half a vector
+# Accumulators: enough to hide a dot product's latency (5 cycles, twice a cycle, on Intel), and no more than
+# the registers hold: 32 of a whole vector or of a quarter, or 16 of half a one.
+_TILE = 12 if jit.LARGEST_TILE >= 8 else 6
 _OPERATIONS = 2 * 4 * 16 * _TILE  # of one round: a multiplication and its addition are two
 _BYTES = 1 << 30
 
