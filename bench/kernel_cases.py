@@ -142,7 +142,7 @@ def _pages(kv_type: str) -> tuple[np.ndarray, int, int]:
     """A pool of CONTEXT positions, [pages, kv heads, key and value], every number in it finite; two sizes."""
     key = value = kv_bytes(kv_type, HEAD_DIM)
     rng, shape = np.random.default_rng(4), (CONTEXT // L.PAGE, KV_HEADS, key + value)
-    if kv_type == "f32":  # small bytes would be denormals, with which an Intel core takes thirty times as long
+    if kv_type == "f32":  # small bytes would make denormals: thirty times as long on Intel
         pool = rng.standard_normal((*shape[:2], shape[2] // 4)).astype(np.float32).view(np.uint8)
     else:
         pool = rng.integers(0, 60, shape, np.uint8)

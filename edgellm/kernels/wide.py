@@ -130,13 +130,23 @@ def _unpack_q6_k(w, out, columns):
 
 def _dots(dot):
     @device
-    def dots(low, high, w, x, nt):
+    def in_turn(low, high, w, x, nt):
         for i in range(4):
             low = dot(low, load_bytes(w + 64 * i), x + 4 * nt * i)
             high = dot(high, load_bytes(w + 256 + 64 * i), x + 4 * nt * (i + 4))
         return low, high
 
-    return dots
+    @device
+    def low_first(low, high, w, x, nt):
+        for i in range(4):
+            low = dot(low, load_bytes(w + 64 * i), x + 4 * nt * i)
+        for i in range(4):
+            high = dot(high, load_bytes(w + 256 + 64 * i), x + 4 * nt * (i + 4))
+        return low, high
+
+    # Both sums of four tokens take all sixteen registers of half a vector: with AVX-VNNI, prompts are 9 to
+    # 18% faster when the low ones are done before the high ones begin.
+    return low_first if LARGEST_TILE == 4 else in_turn
 
 
 _small_dots, _large_dots = _dots(dot4_small), _dots(dot4)
