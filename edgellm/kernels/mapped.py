@@ -25,7 +25,7 @@ from edgellm.kernels.layout import (
     MM_Y_STRIDE,
     PART,
 )
-from edgellm.kernels.matmul import part_tile
+from edgellm.kernels.matmul import least_rows, part_tile
 from edgellm.simd.ops import get_i64
 from edgellm.simd.tiles import zeros
 
@@ -44,7 +44,6 @@ def _matmul(args, header, chunk, worker, panel, row_of_panel, block_columns, blo
     rows = get_i64(header + 8 * get_i64(args + 8 * MM_SLOT)) * planes
     columns, row_bytes = get_i64(args + 8 * MM_COLUMNS), get_i64(args + 8 * MM_ROW_BYTES)
     part_bytes = row_bytes // (columns // block_columns)
-    lacking = 1 if x_bytes == 1 else 0
     w = get_i64(args + 8 * MM_SCRATCH) + worker * (PART // block_columns * block_bytes)
     for p in range(chunk * per_chunk, min((chunk + 1) * per_chunk, get_i64(args + 8 * MM_PANELS))):
         source = get_i64(args + 8 * MM_WEIGHTS) + p * LANES * row_bytes
@@ -54,10 +53,10 @@ def _matmul(args, header, chunk, worker, panel, row_of_panel, block_columns, blo
                 row_of_panel(source + r * row_bytes + column // block_columns * part_bytes, w, r, part)
             row = 0
             if LARGEST_TILE >= 8:
-                while rows - row >= (8 - lacking) * planes:
+                while rows - row >= least_rows(8, x_bytes) * planes:
                     row += _tile(zeros(8), panel, x_bytes, w, row, rows, p, column, part, args)
             if LARGEST_TILE >= 4:
-                while rows - row >= 4 - lacking:
+                while rows - row >= least_rows(4, x_bytes):
                     row += _tile(zeros(4), panel, x_bytes, w, row, rows, p, column, part, args)
             while rows - row >= 2:
                 row += _tile(zeros(2), panel, x_bytes, w, row, rows, p, column, part, args)

@@ -100,11 +100,17 @@ ALONE, PAIRS, SECOND = range(3)
 
 
 @device
+def least_rows(size, x_bytes):
+    """How many rows a tile of this size is taken for: quantized ones may lack one (`quantize.tile_of`)."""
+    return size - spare(size) if x_bytes == 1 else size
+
+
+@device
 def passes_of(count, rows, planes):
     """How many tiles one after the other take the rows of `count` tokens: two where the first rows fill one,
     and the second rows the next.
     """
-    return 2 if planes == 2 and count >= APART and rows >= 2 * (count - spare(count)) else 1
+    return 2 if planes == 2 and count >= APART and rows >= 2 * least_rows(count, 1) else 1
 
 
 @device
@@ -235,7 +241,7 @@ def _wide_tiles(worker, unpack, wide, block_columns, block_bytes, row, rows, fir
                 block_columns, block_bytes,
             )  # fmt: skip
             reached, ahead = row, w
-            while rows - reached >= (LARGEST_TILE - spare(LARGEST_TILE)) * planes:
+            while rows - reached >= least_rows(LARGEST_TILE, 1) * planes:
                 c = zeros(LARGEST_TILE)
                 fetch_ahead(c, ahead, _FETCHED, LARGEST_TILE)
                 ahead += _FETCHED
@@ -266,12 +272,11 @@ def _extent(args, header, chunk):
 @device
 def _tiles(panel, block_columns, block_bytes, x_bytes, row, rows, first, last, args):
     """Tiles of every size, the largest first."""
-    lacking = 1 if x_bytes == 1 else 0  # rows of a tile that may not be there: see `quantize.tile_of`
     if LARGEST_TILE >= 8:
-        while rows - row >= (8 - lacking) * get_i64(args + 8 * MM_PLANES):
+        while rows - row >= least_rows(8, x_bytes) * get_i64(args + 8 * MM_PLANES):
             row += _tile(zeros(8), panel, block_columns, block_bytes, x_bytes, row, rows, first, last, args)
     if LARGEST_TILE >= 4:
-        while rows - row >= 4 - lacking:
+        while rows - row >= least_rows(4, x_bytes):
             row += _tile(zeros(4), panel, block_columns, block_bytes, x_bytes, row, rows, first, last, args)
     while rows - row >= 2:
         row += _tile(zeros(2), panel, block_columns, block_bytes, x_bytes, row, rows, first, last, args)
