@@ -243,7 +243,8 @@ def _wide_tiles(worker, unpack, wide, block_columns, block_bytes, row, rows, fir
             reached, ahead = row, w
             while rows - reached >= least_rows(LARGEST_TILE, 1) * planes:
                 c = zeros(LARGEST_TILE)
-                fetch_ahead(c, ahead, _FETCHED, LARGEST_TILE)
+                for line in range(0, _FETCHED, 64):
+                    fetch_ahead(c, ahead + line, LARGEST_TILE)
                 ahead += _FETCHED
                 tokens, pieces = (
                     (reached - row) // planes,

@@ -62,8 +62,8 @@ def plain_scores(load, width):
         if _WIDE and nt <= SMALL:
             low, high = zeros_like(c), zeros_like(c)
             for d in range(head_dim):
-                fetch_ahead(c, values + d * row, 1, 2)
-                fetch_ahead(c, after + d * row, 1, 2)
+                fetch_ahead(c, values + d * row, 2)
+                fetch_ahead(c, after + d * row, 2)
                 low = fma_splat(low, load(page + d * row), q + 4 * nt * d, 4)
                 high = fma_splat(high, load(page + d * row + LANES * width), q + 4 * nt * d, 4)
             store_rows(low, out, 4 * SPAN)
@@ -87,8 +87,8 @@ def scores_q8_0(c, page, values, after, head_dim, q, out):
         for block in range(0, head_dim, KV_BLOCK):
             part = zeros_like(c)
             for d in range(block, min(block + KV_BLOCK, head_dim)):
-                fetch_ahead(c, values + d * PAGE, 1, 2)
-                fetch_ahead(c, after + d * PAGE, 1, 2)
+                fetch_ahead(c, values + d * PAGE, 2)
+                fetch_ahead(c, after + d * PAGE, 2)
                 key = to_f32(load_i8(page + d * PAGE + half * LANES))
                 part = fma_splat(part, key, q + 4 * nt * d, 4)
             scale = load_f16(page + head_dim * PAGE + 2 * (block // KV_BLOCK * PAGE + half * LANES))

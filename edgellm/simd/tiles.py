@@ -16,7 +16,6 @@ from edgellm.simd.ops import broadcast, load, store
 from edgellm.simd.types import BYTES, BYTES_IR, F32, F32_IR, I32, I32_IR, I64_IR, Tile
 
 _I32, _F32 = ir.IntType(32), ir.FloatType()
-_LINE = 64  # bytes of a cache line
 
 
 def _each(b, tile, emit):
@@ -58,22 +57,34 @@ def size(typing, tile):
     return types.int64(tile), lambda context, b, signature, args: ir.Constant(I64_IR, count)
 
 
-@intrinsic(prefer_literal=True)
-def fetch_ahead(typing, tile, address, count, least):
-    """Ask for the `count` bytes from `address` on, into L2, for a tile of `least` tokens or more."""
-    if not all(isinstance(a, types.IntegerLiteral) for a in (count, least)):
-        return None
+def _fetch(pinned):
+    @intrinsic(prefer_literal=True)
+    def op(typing, tile, address, least):
+        if not isinstance(least, types.IntegerLiteral):
+            return None
 
-    def emit(context, b, signature, args):
-        if tile.count >= least.literal_value:
-            kind = ir.IntType(8).as_pointer()
-            read, locality, data = (ir.Constant(_I32, n) for n in (0, 2, 1))
-            for offset in range(0, count.literal_value, _LINE):
-                place = b.inttoptr(b.add(args[1], ir.Constant(I64_IR, offset)), kind)
+        def emit(context, b, signature, args):
+            def stay():  # no instruction, but LLVM moves no load and no other request across it
+                if pinned:
+                    b.fence("seq_cst", "singlethread")
+
+            if tile.count >= least.literal_value:
+                place = b.inttoptr(args[1], ir.IntType(8).as_pointer())
+                read, locality, data = (ir.Constant(_I32, n) for n in (0, 2, 1))
+                stay()
                 call(b, "llvm.prefetch.p0", ir.VoidType(), place, read, locality, data)
-        return context.get_dummy_value()
+                stay()
+            return context.get_dummy_value()
 
-    return types.none(tile, types.int64, count, least), emit
+        return types.none(tile, types.int64, least), emit
+
+    return op
+
+
+# For a tile of `least` tokens or more, ask for the line at address, into L2: where LLVM sees fit, mostly
+# beside other requests; or exactly here.
+fetch_ahead = _fetch(pinned=False)
+fetch_here = _fetch(pinned=True)
 
 
 @intrinsic
