@@ -68,12 +68,13 @@ class Header:
         return max(positions, default=-1) + 1
 
     def _parts(self, tokens: int) -> int:
-        """Parts of a chunk of rows: two for each thread, all chunks together. Very few rows are done by one
-        thread in the two microseconds that it takes to share them.
+        """Parts of a chunk of rows: one for each thread, all chunks together; to hand out more takes longer
+        than it evens out. Very few rows are done by one thread in the two microseconds that it takes to
+        share them.
         """
         if self._threads == 1 or tokens < _FEWEST_ROWS:
             return 1
-        return min(_MOST_PARTS, max(1, 2 * self._threads // -(-tokens // L.PW_CHUNK)))
+        return min(_MOST_PARTS, max(1, self._threads // -(-tokens // L.PW_CHUNK)))
 
     def _attention(
         self, batch: Batch, tables: list[int]
