@@ -25,7 +25,8 @@ from edgellm.kernels.layout import (
     MM_Y_STRIDE,
     PART,
 )
-from edgellm.kernels.matmul import least_rows, part_tile
+from edgellm.kernels.matmul import part_tile
+from edgellm.kernels.outputs import least_rows
 from edgellm.simd.ops import get_i64
 from edgellm.simd.tiles import zeros
 

@@ -20,7 +20,8 @@ that follow each other have the same tokens: 64 of them are enough that weights 
 
 Rows of more than 1024 columns are taken in parts, four panels at a time: first the four panels' columns 0 to
 1023, then the next. A part of the activations then stays in L1 while the weights stream by; with a whole row
-of 8192, one token reads Q4_K at 23 GB/s instead of 35. Between parts the sums wait in y.
+of 8192, one token reads Q4_K at 23 GB/s instead of 35. Between parts the sums wait where they are to go
+(`outputs.py`).
 
 For many tokens it is panels outside, tokens inside, where taking codes apart costs more than loading bytes:
 `wide.py` says for which forms.
@@ -58,102 +59,55 @@ from edgellm.kernels.layout import (
     WIDE_SCRATCH,
     WIDE_SUMS,
 )
-from edgellm.kernels.quantize import APART, spare
+from edgellm.kernels.outputs import (
+    ALONE,
+    MANY,
+    PAIRS,
+    SECOND,
+    SUMS,
+    SUMS_STRIDE,
+    WAITING,
+    begin_sums,
+    end_sums,
+    hand_over,
+    least_rows,
+    passes_of,
+    waits,
+    within,
+)
 from edgellm.kernels.wide import WIDE
 from edgellm.simd.ops import (
     get_i64,
-    load_f32,
+    room,
 )
 from edgellm.simd.tiles import (
-    add_rows,
-    add_vector,
     fetch_ahead,
-    load_pairs,
     load_rows,
-    pair_firsts,
-    pair_sums,
     size,
     store_rows,
     zeros,
-    zeros_like,
 )
 
 _FETCHED = 1024  # bytes of the next piece that are fetched with a tile
-_MANY = 3 * LARGEST_TILE  # rows, from which it pays to unpack a panel
 
 # -- a chunk: token tiles outside, panels inside ---------------------------------------------------
 
 
 @device
-def _finish(out, y, stride, bias, residual):
-    """Bias and residual, where there are any, then to memory: a panel's rows for each token, at y."""
-    if bias != 0:
-        out = add_vector(out, load_f32(bias))
-    if residual != 0:
-        out = add_rows(out, residual, stride)
-    store_rows(out, y, stride)
-
-
-# How the rows of a tile belong to tokens: each to one of its own; rows 2n and 2n + 1 to one; or each is the
-# second row of one whose first has been added up in y already.
-ALONE, PAIRS, SECOND = range(3)
-
-
-@device
-def least_rows(size, x_bytes):
-    """How many rows a tile of this size is taken for: quantized ones may lack one (`quantize.tile_of`)."""
-    return size - spare(size) if x_bytes == 1 else size
-
-
-@device
-def passes_of(count, rows, planes):
-    """How many tiles one after the other take the rows of `count` tokens: two where the first rows fill one,
-    and the second rows the next.
-    """
-    return 2 if planes == 2 and count >= APART and rows >= 2 * least_rows(count, 1) else 1
-
-
-@device
-def _begin(c, sums, stride, column, kind):
-    """The sums so far of rows at `sums`: none before the first part; a second row's are in the first's."""
-    if column == 0 or kind == SECOND:
-        return zeros_like(c)
-    return load_pairs(c, sums, stride) if kind == PAIRS else load_rows(c, sums, stride)
-
-
-@device
-def _end(out, sums, stride, kind, precise, y, y_stride, bias, residual):
-    """A panel's sums to y, what was at `sums` before included; `precise` if second rows count."""
-    if kind == PAIRS:
-        _finish(pair_sums(out) if precise else pair_firsts(out), y, y_stride, bias, residual)
-    else:
-        if kind == SECOND:
-            out = add_rows(out, sums, stride)
-        _finish(out, y, y_stride, bias, residual)
-
-
-@device
-def _added(args, at, offset, over):
-    """Where the bias is that a panel's rows take, and the residual, if their sums are `over`; else 0."""
-    bias, residual = get_i64(args + 8 * MM_BIAS), get_i64(args + 8 * MM_RESIDUAL)
-    return bias + at if over and bias != 0 else 0, residual + offset + at if over and residual != 0 else 0
-
-
-@device
-def _tile(c, panel, block_columns, block_bytes, x_bytes, row, rows, first, last, args):
-    """Rows from `row` on, as many as the tile `c` gives, or twice as many; panels `first` to `last`. How many
-    rows there were.
+def _tile(
+    c, panel, block_columns, block_bytes, x_bytes, row, rows, first, last, y, y_stride, bias, residual, args
+):
+    """Rows from `row` on, as many as the tile `c` gives, or twice as many; panels `first` to `last`. The sums
+    of the first of the rows go to y, bias and residual added where they are not 0; all three are where panel
+    0's are.
     """
     columns, planes = get_i64(args + 8 * MM_COLUMNS), get_i64(args + 8 * MM_PLANES)
-    x_stride, y_stride = get_i64(args + 8 * MM_X_STRIDE), get_i64(args + 8 * MM_Y_STRIDE)
+    x_stride, precise = get_i64(args + 8 * MM_X_STRIDE), get_i64(args + 8 * MM_PRECISE)
     x = get_i64(args + 8 * MM_X) + row * x_stride
     x_step = x_bytes if x_bytes > 1 else size(c)
     aux_step = AUX_WORDS * 4 * size(c)
     aux = get_i64(args + 8 * MM_AUX) + row * (columns // BLOCK) * AUX_WORDS * 4
     w = get_i64(args + 8 * MM_WEIGHTS) + first * (columns // block_columns) * block_bytes
-    offset = row // planes * y_stride
-    y = get_i64(args + 8 * MM_Y) + offset
-    precise = get_i64(args + 8 * MM_PRECISE)
     passes = passes_of(size(c), rows - row, planes)
     for group in range(first, last, GROUP):
         end_of_group = min(group + GROUP, last)
@@ -166,14 +120,33 @@ def _tile(c, panel, block_columns, block_bytes, x_bytes, row, rows, first, last,
                 for p in range(max(group, precise) if again else group, end_of_group):
                     at, twice = p * LANES * 4, p >= precise
                     over = column + part == columns and (again or passes == 1 or not twice)
-                    out = _begin(c, y + at, y_stride, column, kind)
+                    out = begin_sums(c, y + at, y_stride, column, kind)
                     out = panel(out, w + (p - group) * part_bytes, x_part, aux_part, x_stride, part)
-                    bias, residual = _added(args, at, offset, over)
-                    _end(out, y + at, y_stride, kind, twice, y + at, y_stride, bias, residual)
+                    b, r = (within(bias, at), within(residual, at)) if over else (0, 0)
+                    end_sums(out, y + at, y_stride, kind, twice, y + at, y_stride, b, r)
                 x_part += size(c) * x_stride
                 aux_part += columns // BLOCK * aux_step
             w += (end_of_group - group) * part_bytes
-    return passes * size(c)
+
+
+@device
+def _rows(c, panel, block_columns, block_bytes, x_bytes, row, rows, first, last, sums, args):
+    """A tile's rows and all panels of the chunk; how many rows there were. Sums wait at `sums`, if not 0."""
+    planes, y_stride = get_i64(args + 8 * MM_PLANES), get_i64(args + 8 * MM_Y_STRIDE)
+    bias, offset = get_i64(args + 8 * MM_BIAS), row // planes * y_stride
+    y, residual = get_i64(args + 8 * MM_Y) + offset, within(get_i64(args + 8 * MM_RESIDUAL), offset)
+    taken = passes_of(size(c), rows - row, planes) * size(c)
+    run = WAITING if sums else last - first
+    for begin in range(first, last, run):
+        end = min(begin + run, last)
+        place, stride = (sums - begin * LANES * 4, SUMS_STRIDE) if sums else (y, y_stride)
+        b, r = (0, 0) if sums else (bias, residual)
+        _tile(
+            c, panel, block_columns, block_bytes, x_bytes, row, rows, begin, end, place, stride, b, r, args
+        )  # fmt: skip
+        if sums:
+            hand_over(place, begin, end, min(taken, rows - row) // planes, y, y_stride, bias, residual)
+    return taken
 
 
 @device
@@ -190,15 +163,17 @@ def part_tile(c, panel, x_bytes, w, row, rows, p, column, part, sums, stride, pi
     offset, at = row // planes * y_stride, p * LANES * 4
     passes, precise = passes_of(size(c), rows - row, planes), p >= get_i64(args + 8 * MM_PRECISE)
     begins, ends = column % PART == 0, column + part == columns or (column + part) % PART == 0
+    bias = within(get_i64(args + 8 * MM_BIAS), at)
+    residual = within(get_i64(args + 8 * MM_RESIDUAL), offset + at)
     for again in range(passes if precise else 1):
         kind = SECOND if again else PAIRS if planes > passes else ALONE
         over = column + part == columns and (again or passes == 1 or not precise)
-        bias, residual = _added(args, at, offset, over)
+        b, r = (bias, residual) if over else (0, 0)
         y, step = (get_i64(args + 8 * MM_Y) + offset + at, y_stride) if over else (sums, stride)
-        out = _begin(c, sums, stride, column, kind) if begins else load_rows(c, pieces, 4 * LANES)
+        out = begin_sums(c, sums, stride, column, kind) if begins else load_rows(c, pieces, 4 * LANES)
         out = panel(out, w, x, aux, x_stride, part)
         if ends:
-            _end(out, sums, stride, kind, precise, y, step, bias, residual)
+            end_sums(out, sums, stride, kind, precise, y, step, b, r)
         else:
             store_rows(out, pieces, 4 * LANES)
         x += size(c) * x_stride
@@ -271,18 +246,22 @@ def _extent(args, header, chunk):
 
 
 @device
-def _tiles(panel, block_columns, block_bytes, x_bytes, row, rows, first, last, args):
+def _tiles(panel, block_columns, block_bytes, x_bytes, row, rows, first, last, sums, args):
     """Tiles of every size, the largest first."""
     if LARGEST_TILE >= 8:
         while rows - row >= least_rows(8, x_bytes) * get_i64(args + 8 * MM_PLANES):
-            row += _tile(zeros(8), panel, block_columns, block_bytes, x_bytes, row, rows, first, last, args)
+            row += _rows(
+                zeros(8), panel, block_columns, block_bytes, x_bytes, row, rows, first, last, sums, args
+            )
     if LARGEST_TILE >= 4:
         while rows - row >= least_rows(4, x_bytes):
-            row += _tile(zeros(4), panel, block_columns, block_bytes, x_bytes, row, rows, first, last, args)
+            row += _rows(
+                zeros(4), panel, block_columns, block_bytes, x_bytes, row, rows, first, last, sums, args
+            )
     while rows - row >= 2:
-        row += _tile(zeros(2), panel, block_columns, block_bytes, x_bytes, row, rows, first, last, args)
+        row += _rows(zeros(2), panel, block_columns, block_bytes, x_bytes, row, rows, first, last, sums, args)
     if row < rows:
-        _tile(zeros(1), panel, block_columns, block_bytes, x_bytes, row, rows, first, last, args)
+        _rows(zeros(1), panel, block_columns, block_bytes, x_bytes, row, rows, first, last, sums, args)
 
 
 def _kernel(panel, block_columns, block_bytes):
@@ -290,7 +269,8 @@ def _kernel(panel, block_columns, block_bytes):
 
     def matmul(args, header, chunk, worker):
         row, rows, first, last = _extent(args, header, chunk)
-        _tiles(panel, block_columns, block_bytes, x_bytes, row, rows, first, last, args)
+        sums = room(SUMS) if waits(args, rows - row) else 0
+        _tiles(panel, block_columns, block_bytes, x_bytes, row, rows, first, last, sums, args)
 
     return matmul
 
@@ -298,9 +278,10 @@ def _kernel(panel, block_columns, block_bytes):
 def _wide_kernel(panel, unpack, wide, block_columns, block_bytes):
     def matmul(args, header, chunk, worker):
         row, rows, first, last = _extent(args, header, chunk)
-        if rows - row >= _MANY:
+        if rows - row >= MANY:
             row = _wide_tiles(worker, unpack, wide, block_columns, block_bytes, row, rows, first, last, args)
-        _tiles(panel, block_columns, block_bytes, 1, row, rows, first, last, args)
+        sums = room(SUMS) if waits(args, rows - row) else 0
+        _tiles(panel, block_columns, block_bytes, 1, row, rows, first, last, sums, args)
 
     return matmul
 

@@ -105,16 +105,17 @@ def matmul(
     panels_per_chunk: int = 3,
     planes: int = 1,
     precise: int = 0,
+    y_columns: int = 0,
 ) -> np.ndarray:
-    """x [tokens, columns] through packed weights: f32 [tokens, rows]. Checks that nothing outside was
-    written.
+    """x [tokens, columns] through packed weights: f32 [tokens, rows]; y and residual may have more columns.
+    Checks that nothing outside was written.
     """
     form, (tokens, columns) = FORMS[kind], x.shape
     panels = L.panels_of(rows, columns)
     if columns > L.PART:
         panels_per_chunk = -(-panels_per_chunk // L.GROUP) * L.GROUP
     room = L.room_rows(tokens)
-    y = np.full((room + 1, panels * L.LANES), GUARD)
+    y = np.full((room + 1, max(panels * L.LANES, y_columns)), GUARD)
     beside, scratch = np.zeros_like(y), np.zeros(L.WIDE_SCRATCH, np.uint8)
     if residual is not None:
         beside[:tokens, : residual.shape[1]] = residual
@@ -141,4 +142,5 @@ def matmul(
     chunks = -(-panels // panels_per_chunk) * -(-tokens // L.MM_TOKENS)
     call(f"matmul.{form.name}", args, header(tokens), chunks)
     assert (y[room] == GUARD).all()
+    assert (y[:, panels * L.LANES :] == GUARD).all()
     return y[:tokens, :rows].copy()

@@ -27,7 +27,7 @@ _spec.loader.exec_module(arm_table)
 KNOWN_SPILLS: dict[str, dict[str, tuple[int, int]]] = {
     "q4_0": {"Pi 4": (0, 7)},
     "q4_k": {"Pi 4": (0, 6)},
-    "q6_k": {"Pi 4": (0, 28)},
+    "q6_k": {"Pi 4": (0, 29)},
     "q8_0": {"Pi 4": (0, 2)},
     "q5_k": {"Pi 4": (0, 8), "Pi 5": (0, 2)},
 }

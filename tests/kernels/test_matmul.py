@@ -133,6 +133,30 @@ def test_bias_and_residual_are_bitwise_what_separate_adds_give(kind):
     assert fused.tobytes() == ((plain + bias[:rows]) + residual[:, :rows]).astype(np.float32).tobytes()
 
 
+@pytest.mark.parametrize("kind", [TensorType.Q4_0, TensorType.Q6_K, TensorType.F16], ids=lambda k: k.name)
+@pytest.mark.parametrize("tokens", [2, 3, 4, 6, 8, 11, 20])
+@pytest.mark.parametrize("planes", [1, 2])
+def test_sums_that_wait_for_other_panels_are_the_same(kind, tokens, planes):
+    """A few rows of a large y."""
+    columns, rows = L.PART + 256, 70 * L.LANES
+    raw, _ = random_weight(kind, rows, columns, seed=11)
+    random = np.random.default_rng(tokens)
+    x, residual, bias = (
+        random.standard_normal(shape).astype(np.float32)
+        for shape in ((tokens, columns), (tokens, rows), rows)
+    )
+    packed, large = pack(kind, raw, columns), (1 << 17) // 4
+    for of_bias, of_residual in [(None, None), (bias, residual)]:
+        at_once, later = (
+            matmul(
+                kind, packed, rows, x, bias=of_bias, residual=of_residual, panels_per_chunk=70, planes=planes,
+                precise=20, y_columns=y_columns,
+            )
+            for y_columns in (0, large)
+        )  # fmt: skip
+        assert later.tobytes() == at_once.tobytes()
+
+
 def test_zero_rows_stay_zero():
     raw, _ = random_weight(TensorType.Q4_0, 16, 64, seed=1)
     y = matmul(TensorType.Q4_0, pack(TensorType.Q4_0, raw, 64), 16, np.zeros((2, 64), np.float32))
