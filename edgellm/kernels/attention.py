@@ -155,7 +155,8 @@ def _attend(c, args, header, chunk, worker, scores_of, load, width, weights_of):
         cut = min(end, (first // _PAGES + 1) * _PAGES)
         for tile in range(tiles):
             at, state = tile * nt, states + tile * STATE_BYTES
-            last = min(cut, get_i64(positions + 8 * (at + nt - 1)) // PAGE + 1)
+            newest_of_all = get_i64(positions + 8 * (at + nt - 1))
+            last = min(cut, newest_of_all // PAGE + 1)
             if last <= first:
                 continue
             for number in range(first, last):
@@ -174,8 +175,8 @@ def _attend(c, args, header, chunk, worker, scores_of, load, width, weights_of):
                 )  # fmt: skip
             join(state)
             join_values(
-                c, pages + key_bytes, first, last, table, page_bytes, load, width, weights_of, head_dim,
-                scores, values + 4 * at * head_dim, state,
+                c, pages + key_bytes, first, last, newest_of_all, table, page_bytes, load, width, weights_of,
+                head_dim, scores, values + 4 * at * head_dim, state,
             )  # fmt: skip
         first = cut
     _hand_out(args, item, nt, count, group, kv_head, states, values)

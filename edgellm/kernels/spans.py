@@ -176,9 +176,11 @@ def load_bytes_f32(address):
 
 @device
 def join_values(
-    c, pages, first, last, table, page_bytes, load, width, weights_of, head_dim, scores, values, state
+    c, pages, first, last, newest, table, page_bytes, load, width, weights_of, head_dim, scores, values, state
 ):
-    """Values of pages `first` to `last`, weighted, join those of before. `pages` is where page 0's stand."""
+    """Values of pages `first` to `last`, weighted, join those of before. `pages` is where page 0's stand.
+    Keys after number `newest` weigh nothing, and are not read.
+    """
     row = head_dim * width
     whole = head_dim // (2 * LANES) * (2 * LANES) if _WIDE and size(c) <= SMALL else 0
     for i in range(0, whole, 2 * LANES):
@@ -187,7 +189,7 @@ def join_values(
         for number in range(first, last):
             v = page_address(pages, number, table, page_bytes) + i * width
             weights = base + 4 * PAGE * (number - first)
-            for key in range(PAGE):
+            for key in range(min(PAGE, newest + 1 - PAGE * number)):
                 low = fma_splat(low, load(v), weights + 4 * key, 4 * SPAN)
                 high = fma_splat(high, load(v + LANES * width), weights + 4 * key, 4 * SPAN)
                 v += row
@@ -199,7 +201,7 @@ def join_values(
         for number in range(first, last):
             v = page_address(pages, number, table, page_bytes) + i * width
             weights = base + 4 * PAGE * (number - first)
-            for key in range(PAGE):
+            for key in range(min(PAGE, newest + 1 - PAGE * number)):
                 acc = fma_splat(acc, load(v), weights + 4 * key, 4 * SPAN)
                 v += row
         _keep(acc, values + 4 * i, head_dim, state)
