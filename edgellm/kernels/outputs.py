@@ -1,8 +1,8 @@
 """From a tile's sums to y: which rows belong to a token, where sums wait, bias and residual.
 
 A row's sums go to y as soon as they are whole, a cache line for each row and panel. For few rows of a large y
-they wait for 64 panels in a worker's own room, because a core that reads weights from memory and, after each
-panel, writes a line in each of four places reads a seventh slower; runs of lines cost it nothing.
+they wait for 64 panels in a worker's own room: a Xeon's core that reads weights from memory at 19 GB/s, and
+after each panel writes a line in each of four places, reads 15.6; with runs of lines, 18.5.
 """
 
 from __future__ import annotations

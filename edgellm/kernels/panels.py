@@ -58,7 +58,7 @@ from edgellm.simd.tiles import (
 #
 # A line at a time, between dot products: a core has some sixteen places for lines on their way, which its
 # loads need, too. With the five requests of a block side by side, a Xeon that reads 19 GB/s takes four tokens
-# of Q4_0 through memory at 13, and so at 17 to 18.
+# of Q4_0 through memory at 13, and so at 16.
 _AHEAD = 8192 if READS_AHEAD else 3072
 _FEW, _MANY = (max(2, LARGEST_TILE // 2), max(2, LARGEST_TILE)) if READS_AHEAD else (1, 1)
 
