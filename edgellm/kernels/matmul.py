@@ -246,8 +246,9 @@ def _extent(args, header, chunk):
 
 
 @device
-def _tiles(panel, block_columns, block_bytes, x_bytes, row, rows, first, last, sums, args):
+def _tiles(panel, block_columns, block_bytes, x_bytes, row, rows, first, last, args):
     """Tiles of every size, the largest first."""
+    sums = room(SUMS) if waits(args, rows - row) else 0
     if LARGEST_TILE >= 8:
         while rows - row >= least_rows(8, x_bytes) * get_i64(args + 8 * MM_PLANES):
             row += _rows(
@@ -269,8 +270,7 @@ def _kernel(panel, block_columns, block_bytes):
 
     def matmul(args, header, chunk, worker):
         row, rows, first, last = _extent(args, header, chunk)
-        sums = room(SUMS) if waits(args, rows - row) else 0
-        _tiles(panel, block_columns, block_bytes, x_bytes, row, rows, first, last, sums, args)
+        _tiles(panel, block_columns, block_bytes, x_bytes, row, rows, first, last, args)
 
     return matmul
 
@@ -280,8 +280,7 @@ def _wide_kernel(panel, unpack, wide, block_columns, block_bytes):
         row, rows, first, last = _extent(args, header, chunk)
         if rows - row >= MANY:
             row = _wide_tiles(worker, unpack, wide, block_columns, block_bytes, row, rows, first, last, args)
-        sums = room(SUMS) if waits(args, rows - row) else 0
-        _tiles(panel, block_columns, block_bytes, 1, row, rows, first, last, sums, args)
+        _tiles(panel, block_columns, block_bytes, 1, row, rows, first, last, args)
 
     return matmul
 

@@ -26,7 +26,7 @@ MANY = 3 * LARGEST_TILE  # rows of a chunk, from which its weights are mostly re
 WAITING = 64  # panels whose sums wait together
 SUMS_STRIDE = (WAITING + 1) * LANES * 4  # bytes from row to row of them: no two rows share a set of a cache
 SUMS = SUMS_STRIDE * LARGEST_TILE
-_MUCH = 1 << 17  # bytes of y that no cache keeps from one step to the next
+_MUCH = 1 << 17  # bytes of y, few of which L2 still has when the next layer writes them
 
 
 @device

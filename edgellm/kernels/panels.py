@@ -225,7 +225,7 @@ def _with_two_levels(c, w, x, aux, columns, dots, add, panel_block, block_bytes)
         for block in range(8):
             codes = w + 320 + block * block_bytes
             low, high = sums(c, dots, codes, x)
-            _fetch(c, w + 320 // 8 * block)
+            _fetch(c, w + 320 // 8 * block)  # of what stands before the codes, an eighth
             c = add(c, low, high, aux, d * to_f32(load_u8(w + 64 + 16 * block)))
             c = add_minimum(c, aux, dmin * to_f32(load_u8(w + 192 + 16 * block)))
             x += BLOCK * nt
@@ -298,7 +298,7 @@ def q6_k(c, w, x, aux, x_stride, columns):
         for block in range(8):
             codes = w + 288 + block * 384
             low, high = large_sums_less_zero(c, _dots6, codes, x, aux)
-            _fetch(c, w + 288 // 8 * block)
+            _fetch(c, w + 288 // 8 * block)  # of what stands before the codes, an eighth
             c = add_low(c, low, aux, d * to_f32(load_i8(w + block * 32)))
             c = add_high(c, high, aux, d_high * to_f32(load_i8(w + block * 32 + 16)))
             x += BLOCK * nt
