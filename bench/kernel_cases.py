@@ -153,7 +153,7 @@ def attend(kv_type: str, rows: int) -> Work:
     """The last `rows` positions of CONTEXT, over all before them."""
     pool, key, value = _pages(kv_type)
     table = np.arange(len(pool), dtype=np.int32)
-    q = np.ones((rows, HEADS, HEAD_DIM), np.float32)
+    q = np.full((rows, HEADS, HEAD_DIM), 0.01, np.float32)  # scores near each other: no weight is denormal
     out, items = np.zeros_like(q), np.array([(0, rows, CONTEXT - rows, address(table), -1, 0)], np.int64)
     scratch = np.zeros(L.attention_scratch(max(L.MAX_PAIRS, rows * HEADS), HEAD_DIM), np.uint8)
     words = header(rows)

@@ -59,13 +59,14 @@ from edgellm.kernels.spans import (
     SMALL,
     STATE_BYTES,
     TOTAL,
+    find_peak,
     join,
-    join_values,
     load_bytes_f32,
     page_address,
     plain_scores,
     scores_q8_0,
-    softmax,
+    weigh,
+    weighted_values,
     weights_plain,
     weights_q8_0,
 )
@@ -122,7 +123,7 @@ def _clear(values, count, state, tiles):
 
 
 @device
-def _attend(c, args, header, chunk, worker, scores_of, load, width, weights_of):
+def _attend(c, args, header, chunk, worker, scores_of, join_values):
     """The whole chunk, with the tile size of `c`."""
     heads, kv_heads = get_i64(args + 8 * AT_HEADS), get_i64(args + 8 * AT_KV_HEADS)
     head_dim, window = get_i64(args + 8 * AT_HEAD_DIM), get_i64(args + 8 * AT_WINDOW)
@@ -167,16 +168,16 @@ def _attend(c, args, header, chunk, worker, scores_of, load, width, weights_of):
                     after = page_address(pages, start, table, page_bytes) + key_bytes + value_bytes
                 row = scores + 4 * PAGE * (number - first)
                 scores_of(c, page, page + key_bytes, after, head_dim, q + 4 * at * head_dim, row)
+            keys = (last - first) * PAGE
             for r in range(nt):
                 newest = get_i64(positions + 8 * (at + r)) - first * PAGE
-                softmax(
-                    scores + 4 * SPAN * r, (last - first) * PAGE, newest, window, state + PEAK + 4 * r,
-                    state + TOTAL + 4 * r,
-                )  # fmt: skip
+                find_peak(scores + 4 * SPAN * r, keys, newest, window, state + PEAK + 4 * r)
+            for r in range(nt):  # by then the rows' maxima, one operation after the other each, are known
+                weigh(scores + 4 * SPAN * r, keys, get_f32(state + PEAK + 4 * r), state + TOTAL + 4 * r)
             join(state)
             join_values(
-                c, pages + key_bytes, first, last, newest_of_all, table, page_bytes, load, width, weights_of,
-                head_dim, scores, values + 4 * at * head_dim, state,
+                c, pages + key_bytes, first, last, newest_of_all, table, page_bytes, head_dim, scores,
+                values + 4 * at * head_dim, state,
             )  # fmt: skip
         first = cut
     _hand_out(args, item, nt, count, group, kv_head, states, values)
@@ -220,28 +221,29 @@ def _normalize(out, values, total, head_dim):
         store_f32(out + 4 * i, load_f32(values + 4 * i) * inverse)
 
 
-def _kernel(scores_of, load, width, weights_of):
+def _kernel(scores_of, join_values):
     def attend(args, header, chunk, worker):
         kv_heads = get_i64(args + 8 * AT_KV_HEADS)
         item = get_i64(header + 8 * H_ITEM_TABLE) + 8 * IT_WORDS * (chunk // kv_heads)
         pairs = get_i64(item + 8 * IT_ROWS) * (get_i64(args + 8 * AT_HEADS) // kv_heads)
-        if LARGE > SMALL and pairs > 3 * SMALL:  # fewer would leave a quarter of a large tile idle
-            _attend(zeros(LARGE), args, header, chunk, worker, scores_of, load, width, weights_of)
+        places = (pairs + LARGE - 1) // LARGE * LARGE
+        if LARGE > SMALL and 4 * pairs >= 3 * places:  # else more than a quarter would be idle
+            _attend(zeros(LARGE), args, header, chunk, worker, scores_of, join_values)
         else:
-            _attend(zeros(SMALL), args, header, chunk, worker, scores_of, load, width, weights_of)
+            _attend(zeros(SMALL), args, header, chunk, worker, scores_of, join_values)
 
     return attend
 
 
-_KEYS = {"f32": plain_scores(load_f32, 4), "f16": plain_scores(load_f16, 2), "q8_0": scores_q8_0}
+_SCORES = {"f32": plain_scores(load_f32, 4), "f16": plain_scores(load_f16, 2), "q8_0": scores_q8_0}
 _VALUES = {
-    "f32": (load_f32, 4, weights_plain),
-    "f16": (load_f16, 2, weights_plain),
-    "q8_0": (load_bytes_f32, 1, weights_q8_0),
+    "f32": weighted_values(load_f32, 4, weights_plain),
+    "f16": weighted_values(load_f16, 2, weights_plain),
+    "q8_0": weighted_values(load_bytes_f32, 1, weights_q8_0),
 }
 for _k in KV_TYPES:
     for _v in KV_TYPES:
-        add_kernel(f"attention.attend_{_k}_{_v}", _kernel(_KEYS[_k], *_VALUES[_v]))
+        add_kernel(f"attention.attend_{_k}_{_v}", _kernel(_SCORES[_k], _VALUES[_v]))
 
 
 @kernel

@@ -248,7 +248,7 @@ RS_WORDS = 15
 ) = range(15)
 AT_WORDS = 15
 MAX_PAIRS = 48  # (row, query head) pairs of a chunk, unless one row has more heads
-MAX_ATTENTION_TILE = 16
+MAX_ATTENTION_TILE = 12
 
 
 def attention_scratch(pairs: int, head_dim: int) -> int:

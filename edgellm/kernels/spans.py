@@ -34,72 +34,88 @@ from edgellm.simd.ops import (
     where_at_most,
 )
 from edgellm.simd.tiles import (
+    beside,
     fetch_ahead,
+    fma_row,
     fma_splat,
-    fma_vector,
     load_rows,
     scaled_sum,
     size,
     store_rows,
+    zeros_across,
     zeros_like,
 )
 
 LARGE, SMALL = ATTENTION_TILES  # pairs of a tile
-_WIDE = LARGE > 8  # whether there are registers for a small tile against two vectors at once
+# Vectors of keys, or of dimensions, that a tile meets at once: each of a pair's numbers is loaded once for
+# all of them. A vector is one register of AVX-512, and two or four of others, which is enough.
+_ACROSS = 2 if LARGE > 8 else 1
 FAR = float32(-1.0e30)  # a score that no exponential survives; finite, so that it subtracts from itself
 PEAK, TOTAL, OLD_PEAK, OLD_TOTAL, NEW_FACTOR, OLD_FACTOR = (64 * i for i in range(6))
 STATE_BYTES = 6 * 64
+
+
+@device
+def load_bytes_f32(address):
+    return to_f32(load_i8(address))
+
+
+def _several(load, width):
+    """`load` for as many vectors as a tile meets at once, `width` bytes a number."""
+    if _ACROSS == 1:
+        return load
+
+    @device
+    def both(address):
+        return beside(load(address), load(address + LANES * width))
+
+    return both
 
 
 def plain_scores(load, width):
     """scores(c, page, values, after, head_dim, q, out): a page's keys times the pairs' queries, 32 scores of
     each pair. The page's `values` and the keys of the page `after` it are fetched meanwhile.
     """
+    keys = _several(load, width)
 
     @device
     def scores(c, page, values, after, head_dim, q, out):
-        nt, row = size(c), PAGE * width
-        if _WIDE and nt <= SMALL:
-            low, high = zeros_like(c), zeros_like(c)
+        row = PAGE * width
+        for first in range(0, PAGE, _ACROSS * LANES):
+            acc = zeros_across(c, _ACROSS)
             for d in range(head_dim):
                 fetch_ahead(c, values + d * row, 2)
                 fetch_ahead(c, after + d * row, 2)
-                low = fma_splat(low, load(page + d * row), q + 4 * nt * d, 4)
-                high = fma_splat(high, load(page + d * row + LANES * width), q + 4 * nt * d, 4)
-            store_rows(low, out, 4 * SPAN)
-            store_rows(high, out + 4 * LANES, 4 * SPAN)
-        else:
-            for half in range(2):
-                acc = zeros_like(c)
-                for d in range(head_dim):
-                    acc = fma_splat(acc, load(page + d * row + half * LANES * width), q + 4 * nt * d, 4)
-                store_rows(acc, out + 4 * LANES * half, 4 * SPAN)
+                acc = fma_splat(acc, keys(page + d * row + first * width), q + 4 * size(c) * d, 4)
+            store_rows(acc, out + 4 * first, 4 * SPAN)
 
     return scores
+
+
+_byte_keys = _several(load_bytes_f32, 1)
+_key_scales = _several(load_f16, 2)
 
 
 @device
 def scores_q8_0(c, page, values, after, head_dim, q, out):
     """The same for bytes with a scale for each key and 32 dimensions."""
-    nt = size(c)
-    for half in range(2):
-        acc = zeros_like(c)
+    for first in range(0, PAGE, _ACROSS * LANES):
+        acc = zeros_across(c, _ACROSS)
         for block in range(0, head_dim, KV_BLOCK):
-            part = zeros_like(c)
+            part = zeros_like(acc)
             for d in range(block, min(block + KV_BLOCK, head_dim)):
                 fetch_ahead(c, values + d * PAGE, 2)
                 fetch_ahead(c, after + d * PAGE, 2)
-                key = to_f32(load_i8(page + d * PAGE + half * LANES))
-                part = fma_splat(part, key, q + 4 * nt * d, 4)
-            scale = load_f16(page + head_dim * PAGE + 2 * (block // KV_BLOCK * PAGE + half * LANES))
-            acc = fma_vector(acc, part, scale)
-        store_rows(acc, out + 4 * LANES * half, 4 * SPAN)
+                part = fma_splat(part, _byte_keys(page + d * PAGE + first), q + 4 * size(c) * d, 4)
+            scales = page + head_dim * PAGE + 2 * (block // KV_BLOCK * PAGE + first)
+            acc = fma_row(acc, part, _key_scales(scales))
+        store_rows(acc, out + 4 * first, 4 * SPAN)
 
 
 @device
-def softmax(scores, count, last, window, peak_at, total_at):
-    """Scores of one pair for `count` keys -> e^(score - their maximum), in place; maximum and sum. Keys after
-    number `last`, or `window` before it, weigh nothing.
+def find_peak(scores, count, last, window, peak_at):
+    """The largest of one pair's scores for `count` keys. Keys after number `last`, or `window` before it,
+    weigh nothing: their scores become FAR.
     """
     keys, far, top = lane_numbers(), splat(FAR), splat(FAR)
     whole = 0 if window > 0 else max(0, min(count, (last + 1) // LANES * LANES))  # keys that all weigh
@@ -111,14 +127,18 @@ def softmax(scores, count, last, window, peak_at, total_at):
             x = where_at_most(keys, splat_i32(int32(last - window - i)), far, x)
         store_f32(scores + 4 * i, x)
         top = maximum(x, top)
-    peak = max_f32(top)
+    put_f32(peak_at, max_f32(top))
+
+
+@device
+def weigh(scores, count, peak, total_at):
+    """One pair's scores -> e^(score - peak), in place; their sum."""
     base = splat(peak if peak > FAR / float32(2.0) else float32(0.0))
     total = splat(float32(0.0))
     for i in range(0, count, LANES):
         weight = exp_of_negative(load_f32(scores + 4 * i) - base)
         store_f32(scores + 4 * i, weight)
         total = total + weight
-    put_f32(peak_at, peak)
     put_f32(total_at, sum_f32(total))
 
 
@@ -169,39 +189,38 @@ def weights_q8_0(nt, pages, first, last, table, page_bytes, head_dim, dim, score
     return scaled
 
 
-@device
-def load_bytes_f32(address):
-    return to_f32(load_i8(address))
-
-
-@device
-def join_values(
-    c, pages, first, last, newest, table, page_bytes, load, width, weights_of, head_dim, scores, values, state
-):
-    """Values of pages `first` to `last`, weighted, join those of before. `pages` is where page 0's stand.
-    Keys after number `newest` weigh nothing, and are not read.
+def weighted_values(load, width, weights_of):
+    """join_values(c, pages, first, last, newest, table, page_bytes, head_dim, scores, values, state): values
+    of pages `first` to `last`, weighted, join those of before. `pages` is where page 0's stand. Keys after
+    number `newest` weigh nothing, and are not read.
     """
-    row = head_dim * width
-    whole = head_dim // (2 * LANES) * (2 * LANES) if _WIDE and size(c) <= SMALL else 0
-    for i in range(0, whole, 2 * LANES):
-        low, high = zeros_like(c), zeros_like(c)
-        base = weights_of(size(c), pages, first, last, table, page_bytes, head_dim, i, scores)
+    several = _several(load, width)
+
+    @device
+    def sum_of(acc, load_row, pages, first, last, newest, table, page_bytes, row, weights):
         for number in range(first, last):
-            v = page_address(pages, number, table, page_bytes) + i * width
-            weights = base + 4 * PAGE * (number - first)
+            v = page_address(pages, number, table, page_bytes)
+            weight = weights + 4 * PAGE * (number - first)
             for key in range(min(PAGE, newest + 1 - PAGE * number)):
-                low = fma_splat(low, load(v), weights + 4 * key, 4 * SPAN)
-                high = fma_splat(high, load(v + LANES * width), weights + 4 * key, 4 * SPAN)
+                acc = fma_splat(acc, load_row(v), weight + 4 * key, 4 * SPAN)
                 v += row
-        _keep(low, values + 4 * i, head_dim, state)
-        _keep(high, values + 4 * (i + LANES), head_dim, state)
-    for i in range(whole, head_dim, LANES):
-        acc = zeros_like(c)
-        base = weights_of(size(c), pages, first, last, table, page_bytes, head_dim, i, scores)
-        for number in range(first, last):
-            v = page_address(pages, number, table, page_bytes) + i * width
-            weights = base + 4 * PAGE * (number - first)
-            for key in range(min(PAGE, newest + 1 - PAGE * number)):
-                acc = fma_splat(acc, load(v), weights + 4 * key, 4 * SPAN)
-                v += row
-        _keep(acc, values + 4 * i, head_dim, state)
+        return acc
+
+    @device
+    def join_values(c, pages, first, last, newest, table, page_bytes, head_dim, scores, values, state):
+        nt, row, step = size(c), head_dim * width, _ACROSS * LANES
+        whole = head_dim // step * step
+        for i in range(0, whole, step):
+            weights = weights_of(nt, pages, first, last, table, page_bytes, head_dim, i, scores)
+            acc = zeros_across(c, _ACROSS)
+            acc = sum_of(
+                acc, several, pages + i * width, first, last, newest, table, page_bytes, row, weights
+            )
+            _keep(acc, values + 4 * i, head_dim, state)
+        for i in range(whole, head_dim, LANES):
+            weights = weights_of(nt, pages, first, last, table, page_bytes, head_dim, i, scores)
+            acc = zeros_like(c)
+            acc = sum_of(acc, load, pages + i * width, first, last, newest, table, page_bytes, row, weights)
+            _keep(acc, values + 4 * i, head_dim, state)
+
+    return join_values

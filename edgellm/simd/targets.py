@@ -37,8 +37,8 @@ _AVX2 = frozenset({"avx2", "fma", "f16c"})
 _VNNI = _AVX2 | {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"}
 
 TARGETS = (
-    Target("avx512-vnni", "x86_64", _VNNI, None, "", (8, 4, 2, 1), (16, 4), 0x80, True),
-    Target("avx-vnni", "x86_64", _AVX2 | {"avxvnni"}, None, "", (4, 2, 1), (4, 4), 0x80),
+    Target("avx512-vnni", "x86_64", _VNNI, None, "", (8, 4, 2, 1), (12, 4), 0x80, True),
+    Target("avx-vnni", "x86_64", _AVX2 | {"avxvnni"}, None, "", (4, 2, 1), (6, 4), 0x80),
     Target(
         "avx2",
         "x86_64",
@@ -46,13 +46,13 @@ TARGETS = (
         "haswell",
         "+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt,+popcnt,+movbe",
         (4, 2, 1),
-        (4, 4),
+        (6, 4),
         0,
     ),
     # 32 registers of 4 lanes: two tokens take 24 as sums and results; four would spill in the inner loop.
-    Target("neon-i8mm", "aarch64", frozenset({"dotprod", "i8mm"}), None, "", (2, 1), (4, 4), 0),
-    Target("neon-dotprod", "aarch64", frozenset({"dotprod"}), None, "", (2, 1), (4, 4), 0),
-    Target("neon", "aarch64", frozenset(), None, "", (2, 1), (4, 4), 0),
+    Target("neon-i8mm", "aarch64", frozenset({"dotprod", "i8mm"}), None, "", (2, 1), (6, 4), 0),
+    Target("neon-dotprod", "aarch64", frozenset({"dotprod"}), None, "", (2, 1), (6, 4), 0),
+    Target("neon", "aarch64", frozenset(), None, "", (2, 1), (6, 4), 0),
     Target("generic", "", frozenset(), "generic", "", (2, 1), (4, 4), 0),
 )
 

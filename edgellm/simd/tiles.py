@@ -1,7 +1,7 @@
 """Operations on tiles: the register tile of a matrix product, 16 rows by NT tokens.
 
 Each is one instruction or two per vector, unrolled when compiled. Whatever NT is, the expression of a single
-output is the same, so tiles of every size give the same bits.
+output is the same, so tiles of every size give the same bits. Attention has tiles whose rows are two vectors.
 """
 
 from __future__ import annotations
@@ -28,6 +28,18 @@ def _each(b, tile, emit):
     return out
 
 
+def _across(b, kind, row, n):
+    """What vector n of a tile meets of a row: a vector, or several."""
+    return b.extract_value(row, n % kind.across) if isinstance(kind, Tile) else row
+
+
+def _place(b, tile, base, stride, n):
+    """Where vector n of a tile stands whose rows are `stride` bytes apart."""
+    row, column = divmod(n, tile.across)
+    start = b.add(base, b.mul(stride, ir.Constant(I64_IR, row)))
+    return b.add(start, ir.Constant(I64_IR, 64 * column)) if column else start
+
+
 @intrinsic(prefer_literal=True)
 def zeros(typing, count):
     """A tile of `count` zero vectors of f32."""
@@ -43,6 +55,27 @@ def zeros_like(typing, tile):
     return tile(tile), lambda context, b, signature, args: ir.Constant(tile.ir, None)
 
 
+@intrinsic(prefer_literal=True)
+def zeros_across(typing, tile, across):
+    """Zeros with as many rows as `tile`, of `across` vectors each."""
+    if not isinstance(across, types.IntegerLiteral):
+        return None
+    result = Tile(tile.vector, tile.rows, across.literal_value)
+    return result(tile, across), lambda context, b, signature, args: ir.Constant(result.ir, None)
+
+
+@intrinsic
+def beside(typing, left, right):
+    """A row of two vectors."""
+    result = Tile(left, 1, 2)
+
+    def emit(context, b, signature, args):
+        row = b.insert_value(ir.Constant(result.ir, ir.Undefined), args[0], 0)
+        return b.insert_value(row, args[1], 1)
+
+    return result(left, right), emit
+
+
 @intrinsic
 def zeros_i32(typing, tile):
     """An i32 tile of zeros, with as many vectors as `tile`."""
@@ -52,9 +85,9 @@ def zeros_i32(typing, tile):
 
 @intrinsic
 def size(typing, tile):
-    """How many vectors the tile has."""
-    count = tile.count
-    return types.int64(tile), lambda context, b, signature, args: ir.Constant(I64_IR, count)
+    """How many rows the tile has."""
+    rows = tile.rows
+    return types.int64(tile), lambda context, b, signature, args: ir.Constant(I64_IR, rows)
 
 
 def _fetch(pinned):
@@ -188,21 +221,22 @@ def scale_fma(typing, acc, low, high, low_scales, high_scales, d):
 
 
 @intrinsic(prefer_literal=True)
-def fma_splat(typing, acc, vector, address, stride):
-    """acc[n] + vector * the f32 at address + n * stride."""
+def fma_splat(typing, acc, row, address, stride):
+    """acc[n] + row * the f32 at address + n * stride: of `row`, a vector or several, all."""
 
     def emit(context, b, signature, args):
-        tile, v, base, step = args
+        tile, vectors, base, step = args
         if isinstance(stride, types.IntegerLiteral):
             step = ir.Constant(I64_IR, stride.literal_value)
 
         def one(n, a):
-            place = b.add(base, b.mul(step, ir.Constant(I64_IR, n)))
+            place = b.add(base, b.mul(step, ir.Constant(I64_IR, n // acc.across)))
+            v = _across(b, row, vectors, n)
             return ops.target.fma(b, v, broadcast(b, load(b, place, _F32), F32_IR), a)
 
         return _each(b, tile, one)
 
-    return acc(acc, F32, types.int64, stride), emit
+    return acc(acc, row, types.int64, stride), emit
 
 
 @intrinsic
@@ -211,7 +245,8 @@ def scaled_sum(typing, x, x_scales, y, y_scales):
 
     def emit(context, b, signature, args):
         def one(n, v):
-            x_scale, y_scale = (broadcast(b, load(b, args[i], _F32, 4 * n), F32_IR) for i in (1, 3))
+            at = 4 * (n // x.across)
+            x_scale, y_scale = (broadcast(b, load(b, args[i], _F32, at), F32_IR) for i in (1, 3))
             return ops.target.fma(b, v, x_scale, b.fmul(b.extract_value(args[2], n), y_scale))
 
         return _each(b, args[0], one)
@@ -220,13 +255,16 @@ def scaled_sum(typing, x, x_scales, y, y_scales):
 
 
 @intrinsic
-def fma_vector(typing, acc, x, vector):
-    """acc[n] + x[n] * vector."""
+def fma_row(typing, acc, x, row):
+    """acc[n] + x[n] * row: of `row`, a vector or several, each."""
 
     def emit(context, b, signature, args):
-        return _each(b, args[0], lambda n, v: ops.target.fma(b, b.extract_value(args[1], n), args[2], v))
+        def one(n, v):
+            return ops.target.fma(b, b.extract_value(args[1], n), _across(b, row, args[2], n), v)
 
-    return acc(acc, x, F32), emit
+        return _each(b, args[0], one)
+
+    return acc(acc, x, row), emit
 
 
 @intrinsic
@@ -254,11 +292,11 @@ def add_rows(typing, acc, address, stride):
 
 @intrinsic
 def load_rows(typing, like, address, stride):
-    """A tile like `like`, vector n from address + n * stride."""
+    """A tile like `like`, row n from address + n * stride."""
 
     def emit(context, b, signature, args):
         tile, base, step = args
-        return _each(b, tile, lambda n, v: load(b, b.add(base, b.mul(step, ir.Constant(I64_IR, n))), F32_IR))
+        return _each(b, tile, lambda n, v: load(b, _place(b, like, base, step, n), F32_IR))
 
     return like(like, types.int64, types.int64), emit
 
@@ -310,11 +348,11 @@ def pair_firsts(typing, tile):
 
 @intrinsic
 def store_rows(typing, tile, address, stride):
-    """Vector n to address + n * stride."""
+    """Row n to address + n * stride."""
 
     def emit(context, b, signature, args):
         for n in range(tile.count):
-            store(b, b.extract_value(args[0], n), b.add(args[1], b.mul(args[2], ir.Constant(I64_IR, n))))
+            store(b, b.extract_value(args[0], n), _place(b, tile, args[1], args[2], n))
         return context.get_dummy_value()
 
     return types.none(tile, types.int64, types.int64), emit

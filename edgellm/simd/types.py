@@ -25,11 +25,11 @@ class Vector(types.Type):
 
 
 class Tile(types.Type):
-    """`count` vectors in one value; operations apply to each."""
+    """`rows` rows of `across` vectors each, `count` together, in one value; operations apply to each."""
 
-    def __init__(self, vector: Vector, count: int) -> None:
-        self.vector, self.count = vector, count
-        super().__init__(f"{vector.name}x{count}")
+    def __init__(self, vector: Vector, rows: int, across: int = 1) -> None:
+        self.vector, self.rows, self.across, self.count = vector, rows, across, rows * across
+        super().__init__(f"{vector.name}x{rows}x{across}")
 
     @property
     def ir(self):
