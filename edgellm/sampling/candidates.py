@@ -26,7 +26,15 @@ class Candidates:
 
     def keep(self, which: NDArray[np.bool_] | NDArray[np.int64] | slice) -> Candidates:
         """Only some, in the same order."""
+        if not isinstance(which, slice) and which.dtype == bool:
+            which = np.flatnonzero(which)  # once, not for ids and for logits
         return Candidates(self.ids[which], self.logits[which], self.ordered)
+
+    def drop(self, places: Ids) -> Candidates:
+        """All but a few."""
+        if not len(places):
+            return self
+        return Candidates(np.delete(self.ids, places), np.delete(self.logits, places), self.ordered)
 
     @cached_property
     def peak(self) -> np.float32:

@@ -12,11 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edgellm.sampling.candidates import F32, Candidates, best, ordered, weights
+from edgellm.sampling.candidates import F32, Candidates, Ids, best, weights
 from edgellm.sampling.params import SamplingParams
 
 _FIRST_GUESS = 256  # candidates that top-p sorts at first; nearly always enough
-_STEPS, _BUCKETS = 32, 1024  # top-p's buckets: for each unit of a logit, and in all
+_STEPS, _BUCKETS = 32, 1024  # buckets of nearly equal logits: for each unit of a logit, and in all
+_HOPELESS = np.float32(200)  # so far below the best that nothing weighs anything
 _TILE = 64  # weights that `choose` adds up before it looks at them one by one
 
 
@@ -41,8 +42,11 @@ def penalize(logits: F32, counts: Mapping[int, int], repeat: float, presence: fl
 
 def top_n_sigma(c: Candidates, n: float) -> Candidates:
     """Those whose logit is within n standard deviations of the best."""
-    finite = c.logits[np.isfinite(c.logits)].astype(np.float64)
-    return c.keep(c.logits >= finite.max() - n * finite.std())
+    finite = np.isfinite(c.logits)
+    logits = c.logits if finite.all() else c.logits[finite]
+    apart = logits - np.float32(logits.mean(dtype=np.float64))
+    variance = np.square(apart).mean(dtype=np.float64) - apart.mean(dtype=np.float64) ** 2
+    return c.keep(c.logits >= float(c.peak) - n * math.sqrt(max(variance, 0.0)))
 
 
 def top_k(c: Candidates, k: int) -> Candidates:
@@ -52,16 +56,12 @@ def top_k(c: Candidates, k: int) -> Candidates:
 
 def typical(c: Candidates, p: float) -> Candidates:
     """Those whose surprise is nearest to the expected one, until they hold the mass p."""
-    c = ordered(c)
-    probability = c.probabilities()
-    with np.errstate(divide="ignore"):
-        surprise = -np.log(probability)
-    entropy = float(np.sum(np.where(probability > 0, probability * surprise, 0.0)))
-    nearest = np.argsort(np.abs(surprise - entropy), kind="stable")
-    count = int(np.searchsorted(np.cumsum(probability[nearest]), p, side="right")) + 1
-    mask = np.zeros(len(c), bool)
-    mask[nearest[:count]] = True
-    return c.keep(mask)
+    weight = weights(c)
+    total = float(weight.sum(dtype=np.float64))
+    # A token's surprise less the expected one is the expected logit less its own.
+    below = np.minimum(c.peak - c.logits, _HOPELESS)
+    expected = float((weight * below).sum(dtype=np.float64)) / total
+    return c.keep(_first_to_hold(np.abs(below - expected), weight, math.nextafter(p * total, math.inf)))
 
 
 def top_p(c: Candidates, p: float) -> Candidates:
@@ -71,21 +71,24 @@ def top_p(c: Candidates, p: float) -> Candidates:
     head = c if c.ordered else best(c, _FIRST_GUESS)
     mass = np.cumsum(weight if head is c else weights(head), dtype=np.float64)
     if mass[-1] < needed and len(head) < len(c):
-        return _top_p_of_many(c, weight, needed)
+        return c.keep(_first_to_hold(c.peak - c.logits, weight, needed))
     return head.keep(slice(0, int(np.searchsorted(mass, needed, side="left")) + 1))
 
 
-def _top_p_of_many(c: Candidates, weight: F32, needed: float) -> Candidates:
-    """Buckets of nearly equal logits say where the border is; only what is in its bucket must be sorted."""
-    bucket = np.minimum((c.peak - c.logits) * _STEPS, _BUCKETS).astype(np.int64)
-    mass = np.concatenate([[0.0], np.cumsum(np.bincount(bucket, weights=weight))])
-    border = max(int(np.searchsorted(mass, needed, side="left")) - 1, 0)
+def _first_to_hold(key: F32, weight: F32, needed: float) -> Ids:
+    """Places, rising, of the fewest with the smallest keys (equals: the first) whose weights hold `needed`.
+
+    Buckets of nearly equal keys say where the border is; only what is in its bucket must be sorted.
+    """
+    bucket = np.minimum(key * _STEPS, _BUCKETS).astype(np.intp)
+    mass = np.cumsum(np.bincount(bucket, weights=weight))
+    border = min(int(np.searchsorted(mass, needed, side="left")), len(mass) - 1)
     kept = bucket < border
-    at_border = np.flatnonzero(bucket == border)
-    at_border = at_border[np.argsort(-c.logits[at_border], kind="stable")]
-    inside = mass[border] + np.cumsum(weight[at_border], dtype=np.float64)
-    kept[at_border[: int(np.searchsorted(inside, needed, side="left")) + 1]] = True
-    return c.keep(kept)
+    inside = np.flatnonzero(bucket == border)
+    inside = inside[np.argsort(key[inside], kind="stable")]
+    held = (mass[border - 1] if border else 0.0) + np.cumsum(weight[inside], dtype=np.float64)
+    kept[inside[: int(np.searchsorted(held, needed, side="left")) + 1]] = True
+    return np.flatnonzero(kept)
 
 
 def min_p(c: Candidates, p: float) -> Candidates:
@@ -97,9 +100,10 @@ def xtc(c: Candidates, threshold: float, chance: float, draw: float) -> Candidat
     """With this chance: without the best ones, but for the last that is at least `threshold` likely."""
     if draw >= chance:
         return c
-    c = ordered(c)
-    above = int(np.count_nonzero(c.probabilities() >= threshold))
-    return c.keep(slice(max(above - 1, 0), None))
+    weight = weights(c)
+    above = np.flatnonzero(weight >= threshold * weight.sum(dtype=np.float64))
+    above = above[np.argsort(-c.logits[above], kind="stable")]
+    return c.drop(above[:-1])
 
 
 def temperature(c: Candidates, t: float) -> Candidates:

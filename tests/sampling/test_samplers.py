@@ -116,6 +116,21 @@ def test_filters_equal_their_naive_twins(name, logits):
     assert ids(kept) == sorted(expected)
 
 
+@pytest.mark.parametrize("spread", [0.01, 1, 4, 30])
+@pytest.mark.parametrize("name", [row.name for row in samplers.TABLE if row.name != "temperature"])
+def test_filters_of_many_equal_their_naive_twins(name, spread):
+    logits = (np.random.default_rng(11).standard_normal(2000) * spread).astype(np.float32)
+    kept, expected = NAIVE[name](logits)
+    assert len(set(ids(kept)) ^ set(expected)) <= 2  # at the border, by rounding
+
+
+def test_filters_pass_over_what_is_forbidden():
+    logits = np.concatenate([FOUR, np.full(3, -np.inf, np.float32)])
+    assert ids(samplers.typical(all_tokens(logits), 0.5)) == [0, 2]
+    assert ids(samplers.top_n_sigma(all_tokens(logits), 1.5)) == [0, 2]
+    assert ids(samplers.xtc(all_tokens(logits), 0.2, 1.0, 0.0)) == [0, 1, 3, 4, 5, 6]
+
+
 @settings(max_examples=40, deadline=None)
 @given(logits=LOGITS)
 def test_probabilities_equal_the_naive_softmax(logits):
