@@ -11,6 +11,7 @@ from edgellm.kernels.layout import (
     BLOCK,
     H_ONE,
     LANES,
+    PW_CHUNK,
     PW_CODES,
     PW_COLUMNS,
     PW_EPS,
@@ -40,6 +41,8 @@ from edgellm.simd.ops import (
     sqrt,
     store_f32,
 )
+
+_FACTORS = 4 * PW_CHUNK  # bytes of an f32 for each row of a chunk
 
 
 @device
@@ -85,21 +88,29 @@ def head_norm(args, header, chunk, worker):
             _scaled(x + at, y + at, weight, 0, columns, _factor(x + at, columns, eps))
 
 
+@device
+def _row_at(args, header, t):
+    """Where row t of x is, or the row that PW_ROWS has for it."""
+    index = get_i64(args + 8 * PW_ROWS)
+    row = int64(get_i32(get_i64(header + 8 * index) + 4 * t)) if index != H_ONE else t
+    return get_i64(args + 8 * PW_X) + row * get_i64(args + 8 * PW_X_STRIDE)
+
+
 @kernel
 def rms_norm(args, header, chunk, worker):
     """x / sqrt(mean(x^2) + eps) * weight, to f32 rows, to quantized rows, or to both."""
     tokens = get_i64(header + 8 * get_i64(args + 8 * PW_SLOT))
     columns, eps = get_i64(args + 8 * PW_COLUMNS), get_f32(args + 8 * PW_EPS)
     weight, out = get_i64(args + 8 * PW_WEIGHT), get_i64(args + 8 * PW_Y)
-    index = get_i64(args + 8 * PW_ROWS)
     first, end = columns_of(header, chunk, columns)
-    values = room(ROOM)
+    values, factors = room(ROOM), room(_FACTORS)
     if first == end:
         return
-    for t in range(*rows_of(header, chunk, tokens)):
-        row = int64(get_i32(get_i64(header + 8 * index) + 4 * t)) if index != H_ONE else t
-        x = get_i64(args + 8 * PW_X) + row * get_i64(args + 8 * PW_X_STRIDE)
-        factor = _factor(x, columns, eps)
+    begin, after = rows_of(header, chunk, tokens)
+    for t in range(begin, after):  # by themselves: each is one operation after the other
+        put_f32(factors + 4 * (t - begin), _factor(_row_at(args, header, t), columns, eps))
+    for t in range(begin, after):
+        x, factor = _row_at(args, header, t), get_f32(factors + 4 * (t - begin))
         if get_i64(args + 8 * PW_CODES) != 0:
             place = place_of(args, t, tokens, columns)
             for column in range(first, end, RUN * BLOCK):

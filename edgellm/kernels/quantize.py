@@ -40,26 +40,26 @@ from edgellm.simd.ops import (
     get_i64,
     load_f32,
     load_i8,
+    low_bytes,
     put_f32,
     put_i32,
     room,
-    scatter_words,
     splat,
     splat_i32,
+    store_bytes,
     store_f32,
-    store_i8,
     store_i32,
     to_f32,
     where_less,
 )
 
-RUN = 8  # blocks that are quantized together
-_ROWS = 64 * 2 * RUN  # bytes of sixteen vectors
-# After a run's values: their products with the codes, the codes as bytes, and a vector each, with a lane for
-# each group, of scales, of the groups' sums as quantized, and of starts.
-_PRODUCTS, _CODES, _SCALES = _ROWS, 2 * _ROWS, 2 * _ROWS + _ROWS // 4
-_SUMS, _STARTS = _SCALES + 64, _SCALES + 128
-ROOM = _STARTS + 64  # bytes that a run needs: its values first
+RUN = 32  # blocks that are quantized together, at most
+_FOLDED = 64 * LANES  # bytes of sixteen groups
+# A run's values; their products with the codes; the codes as bytes; and, sixteen groups to a vector, scales,
+# the groups' sums as quantized, and starts.
+_PRODUCTS, _CODES, _SCALES = 128 * RUN, 256 * RUN, 288 * RUN
+_SUMS, _STARTS = _SCALES + 8 * RUN, _SCALES + 16 * RUN
+ROOM = _STARTS + 8 * RUN  # bytes that a run needs: its values first
 APART = min(4, LARGEST_TILE)  # tokens whose first and second rows are worth a tile each
 
 
@@ -108,12 +108,21 @@ def place_of(args, t, tokens, columns):
 def quantize_run(values, count, place, block):
     """`count` blocks (at most RUN), the first being number `block`, from f32 at `values`, into the row (or
     two) that `place` says. `values` is the beginning of ROOM bytes.
+
+    Each step is done for the whole run: maximum, quotient, codes, sum and quotient again wait for each other,
+    so that other groups have to fill the time.
     """
     codes, aux, step, zero, planes, codes_on, aux_on, lacking = place
     codes, aux = codes + block * 8 * step, aux + block * AUX_WORDS * step
     for plane in range(planes):
-        _round(values, count, codes + codes_on * plane, step)
-        _fit(values, zero)
+        for at in range(0, 128 * count, _FOLDED):
+            _invert_peaks(values + at, values + _SCALES + at // 16)
+        for at in range(0, 128 * count, 256):
+            _round(values, at)
+        for at in range(0, 128 * count, _FOLDED):
+            _fit(values, at, zero)
+        for word in range(8 * count):
+            put_i32(codes + codes_on * plane + word * step, get_i32(values + _CODES + 4 * word))
         for b in range(count):
             at = aux + b * AUX_WORDS * step + aux_on * plane
             _put_aux(values + 8 * b, at, step, zero)
@@ -127,29 +136,40 @@ def quantize_run(values, count, place, block):
 
 
 @device
-def _round(values, count, codes, step):
-    """Codes of each group to their places, and to where `_fit` finds them."""
+def _invert_peaks(values, out):
+    """127 / max |x| of sixteen groups."""
     peaks = fold_peak(values)
     inverse = where_less(splat(float32(1e-30)), peaks, splat(float32(127.0)) / peaks, splat(float32(0.0)))
-    store_f32(values + _SCALES, inverse)
-    for at in range(0, 128 * count, 64):
-        x = load_f32(values + at)
-        q = round_to_i32(x * splat(get_f32(values + _SCALES + at // 16)))
-        scatter_words(codes + at // 16 * step, step, q)
-        store_i8(values + _CODES + at // 4, q)
-        store_f32(values + _PRODUCTS + at, x * to_f32(q))
+    store_f32(out, inverse)
 
 
 @device
-def _fit(values, zero):
-    """Each group's scale, its sum as quantized, and its start. Sums of codes are integers: exact."""
-    nothing = splat(float32(0.0))
-    energy = to_f32(square_sums(values + _CODES))
-    scale = where_less(nothing, energy, fold_sum(values + _PRODUCTS) / energy, nothing)
-    totals = byte_sums(values + _CODES)
-    store_f32(values + _SCALES, scale)
-    store_f32(values + _SUMS, scale * to_f32(totals))
-    store_i32(values + _STARTS, splat_i32(int32(-zero)) * totals)
+def _round(values, at):
+    """Codes of four groups, whose values are `at` bytes on."""
+    a, b = _round_group(values, at), _round_group(values, at + 64)
+    c, d = _round_group(values, at + 128), _round_group(values, at + 192)
+    store_bytes(values + _CODES + at // 4, low_bytes(a, b, c, d))
+
+
+@device
+def _round_group(values, at):
+    """One group's codes; their products with its values are left for `_fit`."""
+    x = load_f32(values + at)
+    q = round_to_i32(x * splat(get_f32(values + _SCALES + at // 16)))
+    store_f32(values + _PRODUCTS + at, x * to_f32(q))
+    return q
+
+
+@device
+def _fit(values, at, zero):
+    """Scales of sixteen groups, their sums as quantized, and starts. Sums of codes are integers: exact."""
+    codes, scales, nothing = values + _CODES + at // 4, values + at // 16, splat(float32(0.0))
+    energy = to_f32(square_sums(codes))
+    scale = where_less(nothing, energy, fold_sum(values + _PRODUCTS + at) / energy, nothing)
+    totals = byte_sums(codes)
+    store_f32(scales + _SCALES, scale)
+    store_f32(scales + _SUMS, scale * to_f32(totals))
+    store_i32(scales + _STARTS, splat_i32(int32(-zero)) * totals)
 
 
 @device

@@ -66,6 +66,11 @@ class Lowering:
         """The i32 lanes of partial sums; `start()` is added here or was in `begin_partial`."""
         return acc
 
+    def low_bytes(self, b, vectors):
+        """Of four vectors of i32, each from -128 to 127, the low bytes, one vector after the other."""
+        pairs = (shuffle(b, *vectors[i : i + 2], range(2 * LANES)) for i in (0, 2))
+        return b.trunc(shuffle(b, *pairs, range(4 * LANES)), BYTES_IR)
+
     def dot4(self, b, acc, codes, x):
         """acc[i] + sum over t of codes[4i + t] * x[4i + t]; codes u8 of at most 63, x s8."""
         return self._dot4(b, acc, codes, x, b.zext)

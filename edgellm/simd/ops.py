@@ -157,6 +157,12 @@ put_i16 = _storer(types.int16)
 
 
 @intrinsic
+def low_bytes(typing, x, y, z, w):
+    """The low bytes of four vectors of i32, each from -128 to 127."""
+    return BYTES(I32, I32, I32, I32), lambda context, b, signature, args: target.low_bytes(b, args)
+
+
+@intrinsic
 def put_u8(typing, address, value):
     """The low byte of an integer."""
 
@@ -198,9 +204,6 @@ def _scatterer(kind, convert=lambda b, value: value):
 scatter_f32 = _scatterer(F32)
 scatter_f16 = _scatterer(F32, _finite_half)
 scatter_i8 = _scatterer(I32, _low_bytes)
-scatter_words = _scatterer(  # four words, each of four lanes' low bytes
-    I32, lambda b, value: b.bitcast(_low_bytes(b, value), ir.VectorType(_I32, 4))
-)
 
 
 @intrinsic(prefer_literal=True)

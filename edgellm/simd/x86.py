@@ -28,6 +28,13 @@ class AVX512VNNI(_X86):
 
     dot4_signed = dot4
 
+    def low_bytes(self, b, vectors):
+        """Halved twice within each quarter of a register; the quarters' words are put in order at last."""
+        words = [call(b, "llvm.x86.avx512.packssdw.512", WORDS.ir, *vectors[i : i + 2]) for i in (0, 2)]
+        packed = b.bitcast(call(b, "llvm.x86.avx512.packsswb.512", BYTES_IR, *words), I32_IR)
+        order = [4 * quarter + vector for vector in range(4) for quarter in range(4)]
+        return b.bitcast(shuffle(b, packed, ir.Constant(I32_IR, ir.Undefined), order), BYTES_IR)
+
 
 class AVXVNNI(_X86):
     """The same instruction on registers of 8 lanes: laptops since 2021 that have no AVX-512."""
