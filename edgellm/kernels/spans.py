@@ -74,7 +74,7 @@ def _several(load, width):
 
 def plain_scores(load, width):
     """scores(c, page, values, after, head_dim, q, out): a page's keys times the pairs' queries, 32 scores of
-    each pair. The page's `values` and the keys of the page `after` it are fetched meanwhile.
+    each pair. With AVX-512 the page's `values` and the keys of the page `after` it are fetched meanwhile.
     """
     keys = _several(load, width)
 
@@ -84,8 +84,9 @@ def plain_scores(load, width):
         for first in range(0, PAGE, _ACROSS * LANES):
             acc = zeros_across(c, _ACROSS)
             for d in range(head_dim):
-                fetch_ahead(c, values + d * row, 2)
-                fetch_ahead(c, after + d * row, 2)
+                if _ACROSS == 2:
+                    fetch_ahead(c, values + d * row, 2)
+                    fetch_ahead(c, after + d * row, 2)
                 acc = fma_splat(acc, keys(page + d * row + first * width), q + 4 * size(c) * d, 4)
             store_rows(acc, out + 4 * first, 4 * SPAN)
 
