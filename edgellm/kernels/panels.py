@@ -26,6 +26,17 @@ from edgellm.kernels.layout import (
     PANEL_Q6_K,
     PANEL_Q8_0,
 )
+from edgellm.simd.dots import (
+    begin_partial,
+    dot4,
+    dot4_signed,
+    dot4_small,
+    end_partial,
+    fma_scaled,
+    scale_fma,
+    start,
+    zeros_i32,
+)
 from edgellm.simd.ops import (
     load_bf16,
     load_bytes,
@@ -37,20 +48,7 @@ from edgellm.simd.ops import (
     splat,
     to_f32,
 )
-from edgellm.simd.tiles import (
-    begin_partial,
-    dot4,
-    dot4_signed,
-    dot4_small,
-    end_partial,
-    fetch_here,
-    fma_scaled,
-    fma_splat,
-    scale_fma,
-    size,
-    start,
-    zeros_i32,
-)
+from edgellm.simd.tiles import fetch_here, fma_splat, size
 
 # Weights are fetched into L2 this many bytes before their use, for tiles of so many tokens, of codes of up to
 # 6 bits or of 8. Where the hardware's own fetching does better when left alone (Zen: 30 GB/s, and 22 of such

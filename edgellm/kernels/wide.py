@@ -33,6 +33,7 @@ from edgellm.kernels.panels import (
     sums,
     sums_less_zero,
 )
+from edgellm.simd.dots import dot4, dot4_small
 from edgellm.simd.ops import (
     load_bytes,
     load_f16,
@@ -45,7 +46,7 @@ from edgellm.simd.ops import (
     store_f32,
     to_f32,
 )
-from edgellm.simd.tiles import dot4, dot4_small, size
+from edgellm.simd.tiles import size
 
 # -- taking apart: unpack(w, out, columns) -------------------------------------------------------------
 

@@ -4,8 +4,8 @@ A vector has 16 lanes of 32 bits (or 64 bytes) on every CPU. Where the registers
 operation in two or four, and the kernels stay as they are. A tile is a fixed count of vectors: the register
 tile of a matrix product, one vector for each token.
 
-Only three things differ from CPU to CPU, and each instruction set has a file that says how it does them:
-the dot product of bytes, the multiply-add, and the conversion between f16 and f32.
+Only four things differ from CPU to CPU, and each instruction set has a file that says how it does them: the
+dot product of bytes, how bytes are put together, the multiply-add, and the conversion between f16 and f32.
 
 How to add an instruction set: a file here with a class that inherits `lowering.Lowering`, a row in
 `targets.py` that says which CPUs have it, and one in `lowering.find`.

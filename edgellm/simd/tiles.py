@@ -13,12 +13,12 @@ from numba.extending import intrinsic
 from edgellm.simd import ops
 from edgellm.simd.lowering import call
 from edgellm.simd.ops import broadcast, load, store
-from edgellm.simd.types import BYTES, BYTES_IR, F32, F32_IR, I32, I32_IR, I64_IR, Tile
+from edgellm.simd.types import F32, F32_IR, I64_IR, Tile
 
 _I32, _F32 = ir.IntType(32), ir.FloatType()
 
 
-def _each(b, tile, emit):
+def each(b, tile, emit):
     """A tile whose vectors are emit(n, vector n of `tile`)."""
     count = tile.type.count
     vectors = [emit(n, b.extract_value(tile, n)) for n in range(count)]
@@ -29,7 +29,7 @@ def _each(b, tile, emit):
 
 
 def _across(b, kind, row, n):
-    """What vector n of a tile meets of a row: a vector, or several."""
+    """What vector n of a tile meets of a row, which is a vector or a tile of one row."""
     return b.extract_value(row, n % kind.across) if isinstance(kind, Tile) else row
 
 
@@ -77,13 +77,6 @@ def beside(typing, left, right):
 
 
 @intrinsic
-def zeros_i32(typing, tile):
-    """An i32 tile of zeros, with as many vectors as `tile`."""
-    result = Tile(I32, tile.count)
-    return result(tile), lambda context, b, signature, args: ir.Constant(result.ir, None)
-
-
-@intrinsic
 def size(typing, tile):
     """How many rows the tile has."""
     rows = tile.rows
@@ -120,109 +113,9 @@ fetch_ahead = _fetch(pinned=False)
 fetch_here = _fetch(pinned=True)
 
 
-@intrinsic
-def start(typing, tile, address):
-    """An i32 tile like `tile`: vector n holds the i32 at address + 4n in every lane."""
-    result = Tile(I32, tile.count)
-
-    def emit(context, b, signature, args):
-        return _each(b, args[0], lambda n, _: broadcast(b, load(b, args[1], _I32, 4 * n), I32_IR))
-
-    return result(tile, types.int64), emit
-
-
-@intrinsic(prefer_literal=True)
-def begin_partial(typing, tile, address):
-    """Partial sums for each vector of `tile`, before the first dot4_small; vector n begins with the i32 at
-    address + 4n, or nothing where address is 0, and `end_partial` must be told the same.
-    """
-    result = Tile(ops.target.partial, tile.count)
-
-    def emit(context, b, signature, args):
-        return _each(b, args[0], lambda n, _: ops.target.begin_partial(b, _start(b, address, args[1], n)))
-
-    return result(tile, address), emit
-
-
-@intrinsic(prefer_literal=True)
-def end_partial(typing, tile, address):
-    """The i32 tile of partial sums."""
-    result = Tile(I32, tile.count)
-
-    def emit(context, b, signature, args):
-        return _each(b, args[0], lambda n, v: ops.target.end_partial(b, v, _start(b, address, args[1], n)))
-
-    return result(tile, address), emit
-
-
-def _start(b, kind, address, n):
-    """A function that makes the i32 lanes that vector n begins with; a literal address is 0."""
-    if isinstance(kind, types.IntegerLiteral):
-        return lambda: ir.Constant(I32_IR, None)
-    return lambda: broadcast(b, load(b, address, _I32, 4 * n), I32_IR)
-
-
-def _dot(method):
-    @intrinsic
-    def op(typing, tile, weights, address):
-        def emit(context, b, signature, args):
-            acc, w, x = args
-            lower = getattr(ops.target, method)
-
-            def one(n, vector):
-                return lower(b, vector, w, b.bitcast(broadcast(b, load(b, x, _I32, 4 * n), I32_IR), BYTES_IR))
-
-            return _each(b, acc, one)
-
-        return tile(tile, BYTES, types.int64), emit
-
-    return op
-
-
-dot4 = _dot("dot4")  # tile n += the four products of each lane's u8 codes with the four s8 at address + 4n
-dot4_small = _dot("dot4_small")  # the same on partial sums, for codes of at most 31
-dot4_signed = _dot("dot4_signed")  # the same for signed weights of the full range
-
-
-@intrinsic
-def fma_scaled(typing, acc, sums, scales, d):
-    """acc[n] + f32(sums[n]) * the f32 at scales + 4n, * d."""
-
-    def emit(context, b, signature, args):
-        tile, whole, address, rows = args
-
-        def one(n, vector):
-            scale = broadcast(b, load(b, address, _F32, 4 * n), F32_IR)
-            product = b.fmul(b.sitofp(b.extract_value(whole, n), F32_IR), scale)
-            return ops.target.fma(b, product, rows, vector)
-
-        return _each(b, tile, one)
-
-    return acc(acc, sums, types.int64, F32), emit
-
-
-@intrinsic
-def scale_fma(typing, acc, low, high, low_scales, high_scales, d):
-    """acc[n] + (f32(low[n]) * f32 n at low_scales, + f32(high[n]) * f32 n at high_scales) * d."""
-
-    def emit(context, b, signature, args):
-        tile, lows, highs, low_address, high_address, rows = args
-
-        def one(n, vector):
-            low_scale = broadcast(b, load(b, low_address, _F32, 4 * n), F32_IR)
-            high_scale = broadcast(b, load(b, high_address, _F32, 4 * n), F32_IR)
-            total = b.fmul(b.sitofp(b.extract_value(lows, n), F32_IR), low_scale)
-            total = ops.target.fma(b, b.sitofp(b.extract_value(highs, n), F32_IR), high_scale, total)
-            return ops.target.fma(b, total, rows, vector)
-
-        return _each(b, tile, one)
-
-    return acc(acc, low, high, types.int64, types.int64, F32), emit
-
-
 @intrinsic(prefer_literal=True)
 def fma_splat(typing, acc, row, address, stride):
-    """acc[n] + row * the f32 at address + n * stride: of `row`, a vector or several, all."""
+    """acc[n] + row * the f32 at address + n * stride; `row` is a vector, or as many as a row of acc has."""
 
     def emit(context, b, signature, args):
         tile, vectors, base, step = args
@@ -234,7 +127,7 @@ def fma_splat(typing, acc, row, address, stride):
             v = _across(b, row, vectors, n)
             return ops.target.fma(b, v, broadcast(b, load(b, place, _F32), F32_IR), a)
 
-        return _each(b, tile, one)
+        return each(b, tile, one)
 
     return acc(acc, row, types.int64, stride), emit
 
@@ -249,20 +142,20 @@ def scaled_sum(typing, x, x_scales, y, y_scales):
             x_scale, y_scale = (broadcast(b, load(b, args[i], _F32, at), F32_IR) for i in (1, 3))
             return ops.target.fma(b, v, x_scale, b.fmul(b.extract_value(args[2], n), y_scale))
 
-        return _each(b, args[0], one)
+        return each(b, args[0], one)
 
     return x(x, types.int64, y, types.int64), emit
 
 
 @intrinsic
 def fma_row(typing, acc, x, row):
-    """acc[n] + x[n] * row: of `row`, a vector or several, each."""
+    """acc[n] + x[n] * row; `row` is a vector, or as many as a row of acc has."""
 
     def emit(context, b, signature, args):
         def one(n, v):
             return ops.target.fma(b, b.extract_value(args[1], n), _across(b, row, args[2], n), v)
 
-        return _each(b, args[0], one)
+        return each(b, args[0], one)
 
     return acc(acc, x, row), emit
 
@@ -270,7 +163,7 @@ def fma_row(typing, acc, x, row):
 @intrinsic
 def add_vector(typing, acc, vector):
     """acc[n] + vector."""
-    return acc(acc, F32), lambda context, b, signature, args: _each(
+    return acc(acc, F32), lambda context, b, signature, args: each(
         b, args[0], lambda n, v: b.fadd(v, args[1])
     )
 
@@ -285,7 +178,7 @@ def add_rows(typing, acc, address, stride):
         def one(n, v):
             return b.fadd(v, load(b, b.add(base, b.mul(step, ir.Constant(I64_IR, n))), F32_IR))
 
-        return _each(b, tile, one)
+        return each(b, tile, one)
 
     return acc(acc, types.int64, types.int64), emit
 
@@ -296,7 +189,7 @@ def load_rows(typing, like, address, stride):
 
     def emit(context, b, signature, args):
         tile, base, step = args
-        return _each(b, tile, lambda n, v: load(b, _place(b, like, base, step, n), F32_IR))
+        return each(b, tile, lambda n, v: load(b, _place(b, like, base, step, n), F32_IR))
 
     return like(like, types.int64, types.int64), emit
 
@@ -313,7 +206,7 @@ def load_pairs(typing, like, address, stride):
                 return ir.Constant(v.type, None)
             return load(b, b.add(base, b.mul(step, ir.Constant(I64_IR, n // 2))), F32_IR)
 
-        return _each(b, tile, one)
+        return each(b, tile, one)
 
     return like(like, types.int64, types.int64), emit
 

@@ -1,0 +1,121 @@
+"""Tiles of integer sums: dot products, what they begin with, and their way to f32."""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from edgellm.simd import ops
+from edgellm.simd.ops import broadcast, load
+from edgellm.simd.tiles import each
+from edgellm.simd.types import BYTES, BYTES_IR, F32, F32_IR, I32, I32_IR, Tile
+
+_I32, _F32 = ir.IntType(32), ir.FloatType()
+
+
+@intrinsic
+def zeros_i32(typing, tile):
+    """An i32 tile of zeros, with as many vectors as `tile`."""
+    result = Tile(I32, tile.count)
+    return result(tile), lambda context, b, signature, args: ir.Constant(result.ir, None)
+
+
+@intrinsic
+def start(typing, tile, address):
+    """An i32 tile like `tile`: vector n holds the i32 at address + 4n in every lane."""
+    result = Tile(I32, tile.count)
+
+    def emit(context, b, signature, args):
+        return each(b, args[0], lambda n, _: broadcast(b, load(b, args[1], _I32, 4 * n), I32_IR))
+
+    return result(tile, types.int64), emit
+
+
+@intrinsic(prefer_literal=True)
+def begin_partial(typing, tile, address):
+    """Partial sums for each vector of `tile`, before the first dot4_small; vector n begins with the i32 at
+    address + 4n, or nothing where address is 0, and `end_partial` must be told the same.
+    """
+    result = Tile(ops.target.partial, tile.count)
+
+    def emit(context, b, signature, args):
+        return each(b, args[0], lambda n, _: ops.target.begin_partial(b, _start(b, address, args[1], n)))
+
+    return result(tile, address), emit
+
+
+@intrinsic(prefer_literal=True)
+def end_partial(typing, tile, address):
+    """The i32 tile of partial sums."""
+    result = Tile(I32, tile.count)
+
+    def emit(context, b, signature, args):
+        return each(b, args[0], lambda n, v: ops.target.end_partial(b, v, _start(b, address, args[1], n)))
+
+    return result(tile, address), emit
+
+
+def _start(b, kind, address, n):
+    """A function that makes the i32 lanes that vector n begins with; a literal address is 0."""
+    if isinstance(kind, types.IntegerLiteral):
+        return lambda: ir.Constant(I32_IR, None)
+    return lambda: broadcast(b, load(b, address, _I32, 4 * n), I32_IR)
+
+
+def _dot(method):
+    @intrinsic
+    def op(typing, tile, weights, address):
+        def emit(context, b, signature, args):
+            acc, w, x = args
+            lower = getattr(ops.target, method)
+
+            def one(n, vector):
+                return lower(b, vector, w, b.bitcast(broadcast(b, load(b, x, _I32, 4 * n), I32_IR), BYTES_IR))
+
+            return each(b, acc, one)
+
+        return tile(tile, BYTES, types.int64), emit
+
+    return op
+
+
+dot4 = _dot("dot4")  # tile n += the four products of each lane's u8 codes with the four s8 at address + 4n
+dot4_small = _dot("dot4_small")  # the same on partial sums, for codes of at most 31
+dot4_signed = _dot("dot4_signed")  # the same for signed weights of the full range
+
+
+@intrinsic
+def fma_scaled(typing, acc, sums, scales, d):
+    """acc[n] + f32(sums[n]) * the f32 at scales + 4n, * d."""
+
+    def emit(context, b, signature, args):
+        tile, whole, address, rows = args
+
+        def one(n, vector):
+            scale = broadcast(b, load(b, address, _F32, 4 * n), F32_IR)
+            product = b.fmul(b.sitofp(b.extract_value(whole, n), F32_IR), scale)
+            return ops.target.fma(b, product, rows, vector)
+
+        return each(b, tile, one)
+
+    return acc(acc, sums, types.int64, F32), emit
+
+
+@intrinsic
+def scale_fma(typing, acc, low, high, low_scales, high_scales, d):
+    """acc[n] + (f32(low[n]) * f32 n at low_scales, + f32(high[n]) * f32 n at high_scales) * d."""
+
+    def emit(context, b, signature, args):
+        tile, lows, highs, low_address, high_address, rows = args
+
+        def one(n, vector):
+            low_scale = broadcast(b, load(b, low_address, _F32, 4 * n), F32_IR)
+            high_scale = broadcast(b, load(b, high_address, _F32, 4 * n), F32_IR)
+            total = b.fmul(b.sitofp(b.extract_value(lows, n), F32_IR), low_scale)
+            total = ops.target.fma(b, b.sitofp(b.extract_value(highs, n), F32_IR), high_scale, total)
+            return ops.target.fma(b, total, rows, vector)
+
+        return each(b, tile, one)
+
+    return acc(acc, low, high, types.int64, types.int64, F32), emit
