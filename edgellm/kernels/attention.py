@@ -172,7 +172,7 @@ def _attend(c, args, header, chunk, worker, scores_of, join_values):
             for r in range(nt):
                 newest = get_i64(positions + 8 * (at + r)) - first * PAGE
                 find_peak(scores + 4 * SPAN * r, keys, newest, window, state + PEAK + 4 * r)
-            for r in range(nt):  # by then the rows' maxima, one operation after the other each, are known
+            for r in range(nt):  # apart: while one row's maximum waits for itself, the next row's is found
                 weigh(scores + 4 * SPAN * r, keys, get_f32(state + PEAK + 4 * r), state + TOTAL + 4 * r)
             join(state)
             join_values(

@@ -31,7 +31,7 @@ class Candidates:
         return Candidates(self.ids[which], self.logits[which], self.ordered)
 
     def drop(self, places: Ids) -> Candidates:
-        """All but a few."""
+        """All but these."""
         if not len(places):
             return self
         return Candidates(np.delete(self.ids, places), np.delete(self.logits, places), self.ordered)
@@ -84,11 +84,6 @@ def best(c: Candidates, k: int) -> Candidates:
         c = c.keep(_places_of_best(c.logits, k))
     order = np.argsort(-c.logits, kind="stable")  # the input is by id, so ties stay by id
     return Candidates(c.ids[order], c.logits[order], ordered=True)
-
-
-def ordered(c: Candidates) -> Candidates:
-    """All of them, ordered."""
-    return best(c, len(c))
 
 
 def _places_above(c: Candidates, k: int) -> NDArray[np.int64]:

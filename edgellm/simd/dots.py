@@ -27,7 +27,7 @@ def start(typing, tile, address):
     result = Tile(I32, tile.count)
 
     def emit(context, b, signature, args):
-        return each(b, args[0], lambda n, _: broadcast(b, load(b, args[1], _I32, 4 * n), I32_IR))
+        return each(b, args[0], lambda n, _: _start(b, address, args[1], n)())
 
     return result(tile, types.int64), emit
 
