@@ -41,15 +41,18 @@ ME_WORDS = 3
     DR_TOP_K,  # 0: any number
     DR_PATCHES,  # address, f64 [patches, PA_WORDS]
     DR_PATCH_COUNT,
+    DR_SIGMA,  # top_n_sigma; 0: off
+    DR_TYPICAL,
     DR_TOP_P,
     DR_LEAST,  # log(min_p): how far below the best logit one may be
+    DR_XTC,  # its threshold; 1: not this time
     DR_TEMPERATURE,  # 0: the best
     DR_UNIFORM,  # the random number, in [0, 1)
     DR_REPEAT,
     DR_PRESENCE,
     DR_FREQUENCY,
-) = range(12)
-DR_WORDS = 12
+) = range(15)
+DR_WORDS = 15
 # A logit that differs from the model's: token, bias, how often it was seen; room to remember the model's.
 PA_TOKEN, PA_BIAS, PA_SEEN, PA_LOGIT = range(4)
 PA_WORDS = 4
@@ -266,6 +269,7 @@ def attention_part(heads: int, head_dim: int) -> int:
 SM_LOGITS, SM_STRIDE = range(2)  # f32 rows; number: bytes from row to row
 SM_WORDS = 2
 MOST_BEST = 256  # tokens that are sorted
+FIRST_BEST = 64  # that top_p sorts, as NumPy does; where more hold the mass, it sorts none
 
 # pack.*: rows of a GGUF tensor -> panels
 PK_SOURCE, PK_TARGET, PK_ROWS, PK_COLUMNS, PK_ROW_BYTES, PK_PANELS_PER_CHUNK = range(6)

@@ -1,16 +1,14 @@
-"""From a row of logits to a token, in the step that computed them: what `edgellm.sampling` does in NumPy, for
-the samplers that nearly every request asks for, without the half millisecond of Python that has left the
-caches meanwhile.
+"""From a row of logits to a token, in the step that computed them: what `edgellm.sampling` does in NumPy,
+without the half millisecond of Python that has left the caches meanwhile.
 
-A chunk is an output row. Its best tokens, at most MOST_BEST, are found in one reading; penalties and biases
-are put into the row for as long as the kernel runs. Where that does not suffice (a top_p that more tokens
-hold, logits that are not numbers) DR_TOKEN stays -1, and NumPy decides from the same row.
+A chunk is an output row. Penalties and biases are put into it for as long as the kernel runs. Where a sampler
+can't tell (equals at a border, logits that are not numbers) DR_TOKEN stays -1, and NumPy decides from the
+same row.
 """
 
 from __future__ import annotations
 
-import math
-
+from edgellm.kernels.filters import ROOM, drop_likely, keep_likeliest, keep_near_peak, keep_typical
 from edgellm.kernels.jit import device, float32, int64, kernel
 from edgellm.kernels.layout import (
     DR_FREQUENCY,
@@ -19,16 +17,17 @@ from edgellm.kernels.layout import (
     DR_PATCHES,
     DR_PRESENCE,
     DR_REPEAT,
+    DR_SIGMA,
     DR_TEMPERATURE,
     DR_TOKEN,
     DR_TOP_K,
     DR_TOP_P,
+    DR_TYPICAL,
     DR_UNIFORM,
     DR_VOCAB,
     DR_WORDS,
+    DR_XTC,
     H_DRAWS,
-    LANES,
-    MOST_BEST,
     PA_BIAS,
     PA_LOGIT,
     PA_SEEN,
@@ -37,184 +36,10 @@ from edgellm.kernels.layout import (
     SM_LOGITS,
     SM_STRIDE,
 )
-from edgellm.kernels.math import exp
-from edgellm.simd.folds import max_f32, sum_f32
-from edgellm.simd.ops import (
-    get_f32,
-    get_f64,
-    get_i64,
-    load_f32,
-    maximum,
-    put_f32,
-    put_f64,
-    put_i64,
-    room,
-    splat,
-    store_f32,
-    where_less,
-)
+from edgellm.kernels.race import choose, enter, find_best, keep_best, peak_of, raise_low, token_of
+from edgellm.simd.ops import get_f32, get_f64, get_i64, put_f32, put_f64, put_i64, room
 
-_TILE = 64  # logits that are looked at together
-_INFINITE = math.inf
 _COLDEST = 1e-30  # a smaller temperature changes nothing: all but the best are out
-# After the best logits: their tokens (i64), their weights, and room for a tile's weights.
-_IDS, _WEIGHTS, _TILE_WEIGHTS = 4 * MOST_BEST, 12 * MOST_BEST, 16 * MOST_BEST
-_ROOM = _TILE_WEIGHTS + 4 * _TILE
-
-
-# -- the best ----------------------------------------------------------------------------------------
-
-
-@device
-def _known(x):
-    """Infinite where a logit is not a number."""
-    limit = splat(float32(_INFINITE))
-    return where_less(x, limit, x, limit)
-
-
-@device
-def _peak(logits):
-    """The largest of a tile."""
-    a = maximum(_known(load_f32(logits)), _known(load_f32(logits + 64)))
-    b = maximum(_known(load_f32(logits + 128)), _known(load_f32(logits + 192)))
-    return max_f32(maximum(a, b))
-
-
-@device
-def _insert(best, count, most, logit, token):
-    """Into the best, by falling logit, after its equals; how many there are then."""
-    place = min(count, most - 1)
-    while place > 0 and get_f32(best + 4 * (place - 1)) < logit:
-        put_f32(best + 4 * place, get_f32(best + 4 * (place - 1)))
-        put_i64(best + _IDS + 8 * place, get_i64(best + _IDS + 8 * (place - 1)))
-        place -= 1
-    put_f32(best + 4 * place, logit)
-    put_i64(best + _IDS + 8 * place, token)
-    return min(count + 1, most)
-
-
-@device
-def _find_best(logits, vocab, most, best):
-    """The `most` best logits and tokens to `best`: how many, or 0 where a logit is not a finite number."""
-    count, bound = 0, float32(-_INFINITE)
-    for first in range(0, vocab, _TILE):
-        end = min(first + _TILE, vocab)
-        if end - first == _TILE and not _peak(logits + 4 * first) > bound:
-            continue
-        for token in range(first, end):
-            logit = get_f32(logits + 4 * token)
-            if not logit < float32(_INFINITE):
-                return 0
-            if logit > bound:
-                count = _insert(best, count, most, logit, token)
-                if count == most:
-                    bound = get_f32(best + 4 * (most - 1))
-    return count
-
-
-# -- one of the best -----------------------------------------------------------------------------------
-
-
-@device
-def _weigh(best, count):
-    """Softmax before its division: 1 for the first. The weights' sum."""
-    peak = splat(get_f32(best))
-    for at in range(0, 4 * count, 4 * LANES):
-        store_f32(best + _WEIGHTS + at, exp(load_f32(best + at) - peak))
-    total = 0.0
-    for i in range(count):
-        total += get_f32(best + _WEIGHTS + 4 * i)
-    return total
-
-
-@device
-def _holding(best, count, mass):
-    """How many of the best hold so much of the weights' sum: count + 1 if all do not."""
-    held = 0.0
-    for i in range(count):
-        held += get_f32(best + _WEIGHTS + 4 * i)
-        if held >= mass:
-            return i + 1
-    return count + 1
-
-
-@device
-def _draw_best(best, count, draw):
-    """One of them, at draw * temperature."""
-    least = float32(get_f32(best) + get_f64(draw + 8 * DR_LEAST))
-    while get_f32(best + 4 * (count - 1)) < least:
-        count -= 1
-    peak, temperature = get_f32(best), get_f64(draw + 8 * DR_TEMPERATURE)
-    for i in range(count):
-        put_f32(best + 4 * i, float32(float(get_f32(best + 4 * i) - peak) / temperature))
-    target = _weigh(best, count) * get_f64(draw + 8 * DR_UNIFORM)
-    held, token = 0.0, get_i64(best + _IDS)
-    for i in range(count):
-        weight = get_f32(best + _WEIGHTS + 4 * i)
-        if weight > 0:
-            token = get_i64(best + _IDS + 8 * i)
-        held += weight
-        if held > target:
-            break
-    return token
-
-
-# -- one of all ----------------------------------------------------------------------------------------
-
-
-@device
-def _tile_weights(logits, count, peak, least, temperature, weights):
-    """Weights of a tile: 0 for those below `least`. Their sum."""
-    total = splat(float32(0.0))
-    for at in range(0, 4 * _TILE, 4 * LANES):
-        if at >= 4 * count:
-            break
-        x = load_f32(logits + at)
-        weight = exp((x - splat(peak)) / splat(temperature))
-        weight = where_less(x, splat(least), splat(float32(0.0)), weight)
-        store_f32(weights + at, weight)
-        if at + 4 * LANES <= 4 * count:
-            total = total + weight
-    rest = 0.0
-    for i in range(count // LANES * LANES, count):
-        rest += get_f32(weights + 4 * i)
-    return float(sum_f32(total)) + rest
-
-
-@device
-def _total(logits, vocab, peak, least, temperature, weights):
-    """The sum of all weights."""
-    total = 0.0
-    for first in range(0, vocab, _TILE):
-        count = min(_TILE, vocab - first)
-        total += _tile_weights(logits + 4 * first, count, peak, least, temperature, weights)
-    return total
-
-
-@device
-def _draw_any(logits, vocab, peak, least, temperature, total, uniform, weights):
-    """One of the whole vocabulary, by id: the tile first, then one in it."""
-    target = total * uniform
-    held, token = 0.0, int64(-1)
-    for first in range(0, vocab, _TILE):
-        count = min(_TILE, vocab - first)
-        mass = _tile_weights(logits + 4 * first, count, peak, least, temperature, weights)
-        if held + mass > target or token < 0:
-            within = held
-            for i in range(count):
-                weight = get_f32(weights + 4 * i)
-                if weight > 0:
-                    token = first + i
-                within += weight
-                if within > target:
-                    break
-        held += mass
-        if held > target:
-            break
-    return token
-
-
-# -- the row -------------------------------------------------------------------------------------------
 
 
 @device
@@ -249,32 +74,40 @@ def _restore(logits, draw):
 
 
 @device
-def _choose(logits, draw, best):
-    vocab, top_k = get_i64(draw + 8 * DR_VOCAB), get_i64(draw + 8 * DR_TOP_K)
-    top_p = get_f64(draw + 8 * DR_TOP_P)
-    count = _find_best(logits, vocab, top_k if top_k > 0 else MOST_BEST if top_p < 1 else 1, best)
+def _narrow(race, draw):
+    """The samplers between top_k and the temperature, in their order: whether all could tell."""
+    typical, top_p, xtc = (
+        get_f64(draw + 8 * DR_TYPICAL),
+        get_f64(draw + 8 * DR_TOP_P),
+        get_f64(draw + 8 * DR_XTC),
+    )
+    if typical < 1 and not keep_typical(race, typical):
+        return False
+    if top_p < 1 and not keep_likeliest(race, top_p):
+        return False
+    raise_low(race, float32(peak_of(race) + get_f64(draw + 8 * DR_LEAST)))
+    return xtc == 1 or drop_likely(race, xtc)
+
+
+@device
+def _decide(race, draw):
+    """A token of those that have entered, or -1."""
+    top_k, sigma = get_i64(draw + 8 * DR_TOP_K), get_f64(draw + 8 * DR_SIGMA)
+    temperature = get_f64(draw + 8 * DR_TEMPERATURE)
+    if sigma > 0:
+        if find_best(race, int64(1)) == 0:
+            return int64(-1)
+        keep_near_peak(race, sigma)
+    count = find_best(race, max(top_k, 1))
     if count == 0:
         return int64(-1)
-    if get_f64(draw + 8 * DR_TEMPERATURE) == 0:
-        return get_i64(best + _IDS)
-    total = 0.0
-    if top_k == 0:
-        peak, least, temperature = get_f32(best), float32(-_INFINITE), float32(1.0)
-        if top_p >= 1:
-            least = float32(peak + get_f64(draw + 8 * DR_LEAST))
-            temperature = float32(max(get_f64(draw + 8 * DR_TEMPERATURE), _COLDEST))
-        weights = best + _TILE_WEIGHTS
-        total = _total(logits, vocab, peak, least, temperature, weights)
-        if top_p >= 1:
-            uniform = get_f64(draw + 8 * DR_UNIFORM)
-            return _draw_any(logits, vocab, peak, least, temperature, total, uniform, weights)
-    if top_p < 1:
-        among_best = _weigh(best, count)
-        held = _holding(best, count, top_p * (total if top_k == 0 else among_best))
-        if held > count and top_k == 0 and count < vocab:
-            return int64(-1)
-        count = min(held, count)
-    return _draw_best(best, count, draw)
+    if top_k > 0:
+        keep_best(race, count)
+    if temperature == 0:
+        return token_of(race, int64(0))
+    if not _narrow(race, draw):
+        return int64(-1)
+    return choose(race, float32(max(temperature, _COLDEST)), get_f64(draw + 8 * DR_UNIFORM))
 
 
 @kernel
@@ -287,7 +120,8 @@ def draw(args, header, chunk, worker):
     if get_i64(row + 8 * DR_VOCAB) == 0:
         return
     logits = get_i64(args + 8 * SM_LOGITS) + chunk * get_i64(args + 8 * SM_STRIDE)
-    best = room(_ROOM)
+    race = room(ROOM)
     _patch(logits, row)
-    put_i64(row + 8 * DR_TOKEN, _choose(logits, row, best))
+    enter(race, logits, get_i64(row + 8 * DR_VOCAB))
+    put_i64(row + 8 * DR_TOKEN, _decide(race, row))
     _restore(logits, row)

@@ -63,7 +63,8 @@ _LOW = (1 << _SHIFT) - 1
 _SPINS = 20_000  # looks at the epoch before a worker goes to sleep: about half a millisecond
 _LOOKS = 2000  # looks at a done count between two looks at the clock
 _STALL_NS = 300_000  # a worker that holds up the others this long, and longer than ...
-_STALL_CHUNKS = 4  # ... so many of our longest chunks, is benched
+_STALL_CHUNKS = 4  # ... so many of our longest chunks, is benched;
+_LAST_STALL_NS = 20_000_000  # in the last op, which draws one row's token while all others wait, this long
 
 
 @device
@@ -187,6 +188,8 @@ def _walk(control, epoch, number, ops, count_ops, header, tickets, times):
                 return i
             if chunk == -1:
                 break
+        if i == count_ops - 1:
+            patience = max(patience, _LAST_STALL_NS)
         if count > 0 and not _await(control, ticket + 64, epoch, count, number, patience):
             return i
         if times != 0:

@@ -2,8 +2,8 @@
 
 How to add one: write a pure function from candidates to candidates in `samplers.py` and give it a row in
 `TABLE` there, at the place where it acts, with a test of when it is on. Its fields go into `SamplingParams`,
-their limits into `NUMBERS` beside it. There is no third place; `kernels/sample.py` does the most usual ones
-again where the logits are, and `Sampler.draw` says when.
+their limits into `NUMBERS` beside it. There is no third place; but `kernels/sample.py` does these samplers
+again where the logits are, and leaves a request that asks for another to NumPy, until `Draw` has that, too.
 """
 
 from edgellm.sampling.draw import Draw

@@ -17,14 +17,18 @@ class Patch(NamedTuple):
 class Draw(NamedTuple):
     """One choice among the first `vocab` tokens, as `Sampler.sample` makes it.
 
-    Fields as in SamplingParams, but: `least` is log(min_p), `uniform` the random number in [0, 1), and
-    `patches` has each token with a bias or a penalty once.
+    Fields as in SamplingParams, but: `sigma` is top_n_sigma (0: off), `least` is log(min_p), `xtc` the
+    threshold (1: not this time), `uniform` the random number in [0, 1), and `patches` has each token with a
+    bias or a penalty once.
     """
 
     vocab: int
     top_k: int
+    sigma: float
+    typical: float
     top_p: float
     least: float
+    xtc: float
     temperature: float
     uniform: float
     repeat: float

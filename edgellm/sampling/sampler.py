@@ -15,6 +15,9 @@ from edgellm.sampling.draw import Draw, Patch
 from edgellm.sampling.params import SamplingParams
 from edgellm.sampling.rng import uniform
 
+_XTC_STREAM = 1  # of random numbers; tokens are chosen by stream 0
+_IN_DRAW = frozenset({"top_n_sigma", "top_k", "typical_p", "top_p", "min_p", "xtc", "temperature"})
+
 
 class Sampler:
     """Chooses tokens as `params` ask, for choice `choice` of a request with this seed.
@@ -29,23 +32,28 @@ class Sampler:
         self._bias = dict(params.logit_bias) | dict.fromkeys(forbidden, -np.inf)
         self._rows = [row for row in samplers.TABLE if row.active(params)]
         penalties = (params.repeat_penalty, params.presence_penalty, params.frequency_penalty)
+        names = {row.name for row in self._rows}
+        self._xtc = "xtc" in names
+        self._drawable = names <= _IN_DRAW or params.temperature == 0
         self._penalties = penalties if penalties != (1.0, 0.0, 0.0) and params.repeat_last_n else None
-        simple = {row.name for row in self._rows} <= {"top_k", "top_p", "min_p", "temperature"}
-        self._drawable = simple or params.temperature == 0
 
     def draw(self, history: Sequence[int], vocab: int) -> Draw | None:
         """How a backend may choose the token that follows `history` among the first `vocab`; None where that
-        takes samplers which no backend has. `sample` chooses the same, but for rounding.
+        takes a sampler which a Draw does not have. `sample` chooses the same, but for rounding.
         """
         if not self._drawable:
             return None
         p, bias, seen = self._params, self._bias, self._seen(history)
         patched = [t for t in bias.keys() | seen.keys() if t < vocab]
+        greedy = p.temperature == 0
         return Draw(
             vocab,
-            1 if p.temperature == 0 else p.top_k,
-            1.0 if p.temperature == 0 else p.top_p,
+            1 if greedy else p.top_k,
+            0.0 if greedy else max(p.top_n_sigma, 0.0),
+            p.typical_p,
+            p.top_p,
             math.log(p.min_p) if p.min_p > 0 else -math.inf,
+            p.xtc_threshold if self._xtc and self._xtc_draw(history) < p.xtc_probability else 1.0,
             p.temperature,
             uniform(self._seed, self._choice, len(history)),
             *(self._penalties or (1.0, 0.0, 0.0)),
@@ -68,10 +76,13 @@ class Sampler:
             return token
         c = all_tokens(logits)
         _check(float(c.peak))
-        for stream, row in enumerate(self._rows, start=1):
-            draw = uniform(self._seed, self._choice, len(history), stream) if row.name == "xtc" else 0.0
-            c = row.apply(c, self._params, draw)
+        xtc_draw = self._xtc_draw(history)
+        for row in self._rows:
+            c = row.apply(c, self._params, xtc_draw)
         return samplers.choose(c, uniform(self._seed, self._choice, len(history)))
+
+    def _xtc_draw(self, history: Sequence[int]) -> float:
+        return uniform(self._seed, self._choice, len(history), _XTC_STREAM)
 
     def _penalized(self, logits: F32, history: Sequence[int]) -> F32:
         seen = self._seen(history)

@@ -15,9 +15,10 @@ import numpy as np
 from edgellm.sampling.candidates import F32, Candidates, Ids, best, weights
 from edgellm.sampling.params import SamplingParams
 
-_FIRST_GUESS = 256  # candidates that top-p sorts at first; nearly always enough
+_FIRST_GUESS = 64  # candidates that top-p sorts at first; nearly always enough
 _STEPS, _BUCKETS = 32, 1024  # buckets of nearly equal logits: for each unit of a logit, and in all
 _HOPELESS = np.float32(200)  # so far below the best that nothing weighs anything
+_LEAST_LIKELY = 1e-300  # what weighs nothing is not likely, whatever the threshold
 _TILE = 64  # weights that `choose` adds up before it looks at them one by one
 
 
@@ -101,7 +102,8 @@ def xtc(c: Candidates, threshold: float, chance: float, draw: float) -> Candidat
     if draw >= chance:
         return c
     weight = weights(c)
-    above = np.flatnonzero(weight >= threshold * weight.sum(dtype=np.float64))
+    likely = max(threshold * float(weight.sum(dtype=np.float64)), _LEAST_LIKELY)
+    above = np.flatnonzero(weight >= likely)
     above = above[np.argsort(-c.logits[above], kind="stable")]
     return c.drop(above[:-1])
 
@@ -130,7 +132,7 @@ def _just_below(x: float) -> float:
 
 
 class Row(NamedTuple):
-    """One sampler: its name, whether these params ask for it, what it does; `draw` is its own."""
+    """One sampler: its name, whether these params ask for it, what it does, given XTC's random number."""
 
     name: str
     active: Callable[[SamplingParams], bool]

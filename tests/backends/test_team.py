@@ -180,6 +180,21 @@ def test_only_a_stall_soon_after_the_last_is_benched_for_longer(since_the_last, 
     assert words_of_workers(team, L.W_PENALTY)[0] == penalty * 1_000_000
 
 
+def test_a_token_that_takes_long_to_draw_benches_nobody():
+    """The last op has a chunk for each row, so that with one row all but one have to wait."""
+
+    @ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)
+    def chunk(args, header, number, worker):
+        time.sleep(0.002)
+
+    team, plan = team_of(2), plan_of(chunk, 1)
+    words_of_workers(team, L.W_PENALTY)[:] = 0
+    for _ in range(20):
+        team.run(plan)
+    benched = words_of_workers(team, L.W_PENALTY).any()
+    assert not benched
+
+
 @pytest.mark.parametrize("count", [2, 7, 8])
 def test_workers_begin_with_their_own_shares(count):
     """What a worker wrote is still in its cache when it comes to the same tokens or columns again."""

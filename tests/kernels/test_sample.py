@@ -8,7 +8,7 @@ from harness import address, call, header
 
 from edgellm.backends.cpu.draws import DrawTable
 from edgellm.kernels import layout as L
-from edgellm.sampling import Draw, Sampler, SamplingParams
+from edgellm.sampling import Draw, Sampler, SamplingParams, samplers
 
 CHAINS = {
     "greedy": {"temperature": 0},
@@ -23,11 +23,32 @@ CHAINS = {
     "top_p of all": {"temperature": 0.7, "top_k": 0, "top_p": 0.9, "min_p": 0},
     "both of all": {"temperature": 1, "top_k": 0, "top_p": 0.99, "min_p": 0.01},
     "a top_p of nothing": {"top_p": 0},
+    "a flat top_p": {"temperature": 2, "top_k": 0, "top_p": 0.999, "min_p": 0},
+    "typical_p": {"typical_p": 0.6},
+    "typical_p of all": {"typical_p": 0.6, "top_k": 0, "top_p": 1, "min_p": 0},
+    "typical_p and top_p of all": {"typical_p": 0.9, "top_k": 0, "top_p": 0.9, "min_p": 0},
+    "typical_p and a top_p of nothing": {"typical_p": 0.3, "top_p": 0},
+    "top_n_sigma": {"top_n_sigma": 1.5},
+    "top_n_sigma of all": {"top_n_sigma": 0.7, "top_k": 0, "top_p": 1, "min_p": 0},
+    "xtc": {"xtc_probability": 0.7, "xtc_threshold": 0.05},
+    "xtc of all": {"xtc_probability": 1, "xtc_threshold": 0.01, "top_k": 0, "top_p": 1, "min_p": 0},
+    "xtc of any": {"xtc_probability": 1, "xtc_threshold": 0},
+    "every sampler": {"typical_p": 0.9, "top_n_sigma": 3, "xtc_probability": 0.5, "repeat_penalty": 1.1},
+    "every sampler of all": {
+        "typical_p": 0.95,
+        "top_n_sigma": 2,
+        "xtc_probability": 0.5,
+        "repeat_penalty": 1.1,
+        "top_k": 0,
+        "top_p": 0.98,
+        "min_p": 0.01,
+    },
     "penalties": {"repeat_penalty": 1.3, "presence_penalty": 0.5, "frequency_penalty": -0.2},
     "greedy with penalties": {"temperature": 0, "repeat_penalty": 1.3},
     "bias": {"logit_bias": {0: -np.inf, 3: 9.5, 17: -2}},
     "all there is": {"logit_bias": {0: -np.inf, 5: 3}, "repeat_penalty": 1.1, "repeat_last_n": -1},
 }
+HARD = {"top_p", "typical_p", "xtc_probability"}  # may have to leave a row to NumPy
 
 
 def kernel(logits: np.ndarray, draws: list[Draw | None]) -> list[int]:
@@ -63,8 +84,7 @@ def test_the_same_tokens_as_in_numpy(chain, vocab):
     want = [sampler.sample(sampler.biased(row), h) for row, h in zip(logits, histories, strict=True)]
     undecided = [g for g, w in zip(got, want, strict=True) if g != w]
     assert set(undecided) <= {-1}
-    assert not undecided or (params.top_k == 0 and params.top_p < 1)
-    assert len(undecided) < 80
+    assert len(undecided) <= (len(logits) // 10 if HARD & CHAINS[chain].keys() else 0)
 
 
 def test_equals_are_taken_by_id():
@@ -75,6 +95,12 @@ def test_equals_are_taken_by_id():
     sampler = Sampler(SamplingParams(top_k=2, top_p=1, min_p=0), 0)
     draws = [sampler.draw([0] * n, 320) for n in range(50)]
     assert set(kernel(np.repeat(logits, 50, axis=0), draws)) == {7, 70}
+
+
+@pytest.mark.parametrize("chain", ["typical_p of all", "a flat top_p", "xtc"])
+def test_equals_at_a_border_are_left_to_numpy(chain):
+    sampler = Sampler(SamplingParams(**CHAINS[chain] | {"top_k": 0, "xtc_threshold": 3e-4}), 0)
+    assert kernel(np.zeros((1, 3200), np.float32), [sampler.draw([], 3200)]) == [-1]
 
 
 def test_the_draw_follows_the_probabilities():
@@ -104,7 +130,14 @@ def test_rows_that_nobody_draws_stay_undecided():
     many = Sampler(SamplingParams(top_k=257), 0).draw([1], 64)
     assert kernel(logits, [None, draw, many]) == [-1, 0, -1]
     assert DrawTable([None, many]).address == 0
-    assert Sampler(SamplingParams(typical_p=0.5), 0).draw([1], 64) is None
+
+
+def test_a_sampler_that_a_draw_does_not_have_is_left_to_numpy(monkeypatch):
+    other = samplers.Row("other", lambda p: p.seed == 7, lambda c, p, _: c)
+    monkeypatch.setattr(samplers, "TABLE", (*samplers.TABLE, other))
+    assert Sampler(SamplingParams(seed=7), 0).draw([1], 64) is None
+    assert Sampler(SamplingParams(seed=7, temperature=0), 0).draw([1], 64) is not None
+    assert Sampler(SamplingParams(), 0).draw([1], 64) is not None
 
 
 def test_only_the_first_tokens_may_be_chosen():

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgellm.kernels import layout as L
 from edgellm.sampling import Draw
 
-_ROW = struct.Struct(f"={L.DR_TOP_P}q{L.DR_WORDS - L.DR_TOP_P}d")
+_ROW = struct.Struct(f"={L.DR_SIGMA}q{L.DR_WORDS - L.DR_SIGMA}d")
 _NONE = _ROW.pack(-1, *[0] * (L.DR_WORDS - 1))
 
 
