@@ -7,7 +7,7 @@ A kernel has one loop over blocks of 32 columns for each token tile. In it, LLVM
 block's steps or unroll it; outside, forms of 256 columns have one more over those. Counted is the loop with
 the dot products and all around it that is done once a block (or once in 256 columns, an eighth each), so
 that a figure is instructions per block of 32 columns by 16 rows, and token. How often an inner loop runs is
-not read but follows from the arithmetic: a block takes 32 `sdot`, or 64 `smull`, a token.
+not read but follows from the arithmetic: a block takes 32 `sdot`, 16 `smmla` or 64 `smull`, a token.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CPUS = {
     "server of 2022": f"neon-i8mm,{_LINUX},neoverse-n2",
 }
 FORMS = ("q4_0", "q4_k", "q5_k", "q6_k", "q8_0")
-DOTS_OF_A_BLOCK = {"sdot": 32, "smull": 64}  # a token: 16 rows by 32 columns, 16 or 8 products each
+DOTS_OF_A_BLOCK = {"smmla": 16, "sdot": 32, "smull": 64}  # a token: 16 rows by 32 columns of products
 
 _LABEL = re.compile(r"^([.\w]+):")
 _INSTRUCTION = re.compile(r"^\s+([a-z][a-z0-9.]*)\s*(.*)")
@@ -122,14 +122,18 @@ def _is_load(name: str, operands: str) -> bool:
     return name.startswith("ld") and not _is_spill(name, operands)
 
 
+def _takes_apart(form: str) -> bool:
+    """Whether a form's codes are more than bytes."""
+    return form in WIDE_FORMS and form != "q8_0"
+
+
 class Kernel:
     """One kernel's listing and its loops."""
 
     def __init__(self, assembly: str) -> None:
         self.listing, labels = instructions_of(assembly)
         self.loops = loops_of(self.listing, labels)
-        present = {_family(name) for name, _ in self.listing}
-        self.dot = next(name for name in DOTS_OF_A_BLOCK if name in present)
+        self._matrices = any(_family(name) == "smmla" for name, _ in self.listing)
 
     def _size(self, loop: Loop) -> int:
         return loop.last - loop.first + 1
@@ -137,12 +141,15 @@ class Kernel:
     def _having(self, family: str, loop: Loop) -> int:
         return sum(_family(name) == family for name, _ in self.listing[loop.first : loop.last + 1])
 
+    def _dots(self, loop: Loop) -> int:
+        return sum(self._having(family, loop) for family in DOTS_OF_A_BLOCK)
+
     def _matching(self, test: Callable[[str, str], bool], loop: Loop) -> int:
         return sum(test(*line) for line in self.listing[loop.first : loop.last + 1])
 
     def _chains(self) -> list[list[Loop]]:
         """For each innermost loop with dot products, it and all loops around it, outwards."""
-        with_dots = [loop for loop in self.loops if self._having(self.dot, loop)]
+        with_dots = [loop for loop in self.loops if self._dots(loop)]
         innermost = [a for a in with_dots if not any(a != b and a.holds(b) for b in with_dots)]
         return [[loop for loop in with_dots if loop.holds(inner)] for inner in innermost]
 
@@ -152,7 +159,8 @@ class Kernel:
         """
         found = [(self._is_wide(chain[0], form), self._levels(chain, form)) for chain in self._chains()]
         found.sort(key=lambda each: (each[0], -self._having("scvtf", each[1][1])))
-        kinds = [(tokens, False) for tokens in tiles] + [(tiles[0], True)] * (form in WIDE_FORMS)
+        unpacked = self._matrices or _takes_apart(form)
+        kinds = [(tokens, False) for tokens in tiles] + [(tiles[0], True)] * unpacked
         if [wide for wide, _ in found] != [wide for _, wide in kinds]:
             raise ValueError(f"{form} has {len(found)} loops of dot products, and {len(kinds)} token tiles")
         counts = []
@@ -166,8 +174,10 @@ class Kernel:
         return counts
 
     def _is_wide(self, dots: Loop, form: str) -> bool:
-        """Whether a loop takes codes as they come: nothing is masked."""
-        return form in WIDE_FORMS and not self._having("and", dots)
+        """Whether a loop takes unpacked codes: nothing is masked, or it multiplies matrices."""
+        if self._matrices:
+            return self._having("smmla", dots) > 0
+        return _takes_apart(form) and not self._having("and", dots)
 
     def _levels(self, chain: list[Loop], form: str) -> tuple[Loop, Loop, Loop]:
         """The loop with dot products, the one over blocks, and that over 256 columns if there is one."""
@@ -176,9 +186,10 @@ class Kernel:
 
     def _count(self, kind: tuple[int, bool], blocks: int, inner: Loop, block: Loop, whole: Loop) -> Count:
         tokens, wide = kind
-        outside = self._having(self.dot, block) - self._having(self.dot, inner)
-        dots = DOTS_OF_A_BLOCK[self.dot] * tokens * blocks
-        times, left = divmod(dots - outside, self._having(self.dot, inner))
+        family = next(family for family in DOTS_OF_A_BLOCK if self._having(family, inner))
+        outside = self._having(family, block) - self._having(family, inner)
+        dots = DOTS_OF_A_BLOCK[family] * tokens * blocks
+        times, left = divmod(dots - outside, self._having(family, inner))
         if left or (times != 1 and inner == block):
             raise ValueError(f"{dots} dot products of a block are not a whole number of rounds of the loop")
 

@@ -29,6 +29,7 @@ TARGET = targets.named(CONFIG.cross.target) if CONFIG.cross else targets.choose(
 LARGEST_TILE = TARGET.token_tiles[0]
 ATTENTION_TILES = TARGET.attention_tiles
 WEIGHT_FLIP = TARGET.weight_flip
+MATRIX_PRODUCTS = TARGET.matrix_products
 NIBBLES_IN_PLACE = TARGET.nibbles_in_place
 READS_AHEAD = targets.reads_ahead(TARGET, CONFIG.cross.cpu if CONFIG.cross else targets.host_cpu())
 ops.use(TARGET.name)
@@ -36,6 +37,7 @@ ops.use(TARGET.name)
 __all__ = [
     "ATTENTION_TILES",
     "LARGEST_TILE",
+    "MATRIX_PRODUCTS",
     "NIBBLES_IN_PLACE",
     "READS_AHEAD",
     "WEIGHT_FLIP",
@@ -155,6 +157,7 @@ def compile_module(name: str):
     for function in module.functions:
         if not function.is_declaration and function.name != symbol(name):
             function.linkage = "internal"
+            function.add_function_attribute("alwaysinline")  # only the entry aligns its stack
     _aim(context.codegen(), module)
     library.optimize()
     return module

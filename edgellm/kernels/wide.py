@@ -4,12 +4,15 @@ after tile, where `panels.py` would take it apart for each. The sums are the sam
 The smaller the tile, the more that is: with two tokens (ARM) up to 46% of the instructions go, with four
 (AVX2) up to two thirds of the time. With eight (AVX-512) prompts are 6 to 8% faster with codes of 5 and 6
 bits; those of 4 bits, which are only masked and shifted, are not faster then, and not unpacked.
+
+Where an instruction multiplies two rows by two tokens (`simd/interleaved.py`), pieces are unpacked in its
+order: 8 columns of a row side by side, and twice what is one number a row. Bytes are unpacked so, too.
 """
 
 from __future__ import annotations
 
 from edgellm.kernels.codes import codes4, codes5, codes6, scale_of_second6
-from edgellm.kernels.jit import LARGEST_TILE, device, float32
+from edgellm.kernels.jit import LARGEST_TILE, MATRIX_PRODUCTS, device, float32
 from edgellm.kernels.layout import (
     AUX_WORDS,
     BLOCK,
@@ -20,7 +23,7 @@ from edgellm.kernels.layout import (
     PANEL_Q5_1,
     PANEL_Q5_K,
     PANEL_Q6_K,
-    WIDE_BLOCK,
+    PANEL_Q8_0,
     WIDE_CODES,
 )
 from edgellm.kernels.panels import (
@@ -34,6 +37,7 @@ from edgellm.kernels.panels import (
     sums_less_zero,
 )
 from edgellm.simd.dots import dot4, dot4_small
+from edgellm.simd.interleaved import apart, dot8, interleave, store_alternating
 from edgellm.simd.ops import (
     load_bytes,
     load_f16,
@@ -46,29 +50,54 @@ from edgellm.simd.ops import (
     store_f32,
     to_f32,
 )
-from edgellm.simd.tiles import size
+from edgellm.simd.tiles import beside, size
+
+_ROWS = 128 if MATRIX_PRODUCTS else 64  # bytes of an f32 for each row
+_BLOCK = WIDE_CODES + 2 * _ROWS
 
 # -- taking apart: unpack(w, out, columns) -------------------------------------------------------------
 
 
 @device
+def _store_words(out, first, second):
+    """Two vectors of codes that follow each other."""
+    if MATRIX_PRODUCTS:
+        store_alternating(out, first, second)
+    else:
+        store_bytes(out, first)
+        store_bytes(out + 64, second)
+
+
+@device
+def _store_rows(out, number, rows):
+    """The f32 of each row, after the codes."""
+    if MATRIX_PRODUCTS:
+        store_alternating(out + WIDE_CODES + _ROWS * number, rows, rows)
+    else:
+        store_f32(out + WIDE_CODES + _ROWS * number, rows)
+
+
+@device
 def _codes4(w, out):
     """Nibbles."""
-    for i in range(4):
+    for i in range(0, 4, 2):
         low, high = codes4(load_bytes(w + 64 * i))
-        store_bytes(out + 64 * i, low)
-        store_bytes(out + 64 * (i + 4), high)
+        next_low, next_high = codes4(load_bytes(w + 64 * (i + 1)))
+        _store_words(out + 64 * i, low, next_low)
+        _store_words(out + 64 * (i + 4), high, next_high)
 
 
 @device
 def _codes5(w, out):
     """The same after a vector of fifth bits."""
     top = load_bytes(w)
-    for i in range(4):
-        low, high = codes5(load_bytes(w + 64 + 64 * i), top)
-        store_bytes(out + 64 * i, low)
-        store_bytes(out + 64 * (i + 4), high)
+    for i in range(0, 4, 2):
+        low, high = codes5(load_bytes(w + 64 * (i + 1)), top)
         top = shift_right_bytes(top, 1)
+        next_low, next_high = codes5(load_bytes(w + 64 * (i + 2)), top)
+        top = shift_right_bytes(top, 1)
+        _store_words(out + 64 * i, low, next_low)
+        _store_words(out + 64 * (i + 4), high, next_high)
 
 
 @device
@@ -77,11 +106,16 @@ def _codes6(plane, out):
     for u in range(2):
         pairs = load_bytes(plane + 192 * u)
         low, high = codes6(load_bytes(plane + 192 * u + 64), pairs)
-        store_bytes(out + 128 * u, low)
-        store_bytes(out + 128 * u + 256, high)
-        low, high = codes6(load_bytes(plane + 192 * u + 128), shift_right_bytes(pairs, 2))
-        store_bytes(out + 128 * u + 64, low)
-        store_bytes(out + 128 * u + 320, high)
+        next_low, next_high = codes6(load_bytes(plane + 192 * u + 128), shift_right_bytes(pairs, 2))
+        _store_words(out + 128 * u, low, next_low)
+        _store_words(out + 128 * u + 256, high, next_high)
+
+
+@device
+def _codes8(w, out):
+    """Bytes."""
+    for i in range(0, 8, 2):
+        _store_words(out + 64 * i, load_bytes(w + 64 * i), load_bytes(w + 64 * (i + 1)))
 
 
 def _with_one_level(codes, panel_block, minimum):
@@ -89,11 +123,11 @@ def _with_one_level(codes, panel_block, minimum):
     def unpack(w, out, columns):
         for _ in range(columns // BLOCK):
             codes(w + (64 if minimum else 32), out)
-            store_f32(out + WIDE_CODES, load_f16(w))
+            _store_rows(out, 0, load_f16(w))
             if minimum:
-                store_f32(out + WIDE_CODES + 64, load_f16(w + 32))
+                _store_rows(out, 1, load_f16(w + 32))
             w += panel_block
-            out += WIDE_BLOCK
+            out += _BLOCK
 
     return unpack
 
@@ -105,9 +139,9 @@ def _with_two_levels(codes, panel_block, block_bytes):
             d, dmin = load_f16(w), splat(float32(0.0)) - load_f16(w + 32)
             for block in range(8):
                 codes(w + 320 + block * block_bytes, out)
-                store_f32(out + WIDE_CODES, d * to_f32(load_u8(w + 64 + 16 * block)))
-                store_f32(out + WIDE_CODES + 64, dmin * to_f32(load_u8(w + 192 + 16 * block)))
-                out += WIDE_BLOCK
+                _store_rows(out, 0, d * to_f32(load_u8(w + 64 + 16 * block)))
+                _store_rows(out, 1, dmin * to_f32(load_u8(w + 192 + 16 * block)))
+                out += _BLOCK
             w += panel_block
 
     return unpack
@@ -120,13 +154,37 @@ def _unpack_q6_k(w, out, columns):
         d_high = scale_of_second6(d)
         for block in range(8):
             _codes6(w + 288 + block * 384, out)
-            store_f32(out + WIDE_CODES, d * to_f32(load_i8(w + block * 32)))
-            store_f32(out + WIDE_CODES + 64, d_high * to_f32(load_i8(w + block * 32 + 16)))
-            out += WIDE_BLOCK
+            _store_rows(out, 0, d * to_f32(load_i8(w + block * 32)))
+            _store_rows(out, 1, d_high * to_f32(load_i8(w + block * 32 + 16)))
+            out += _BLOCK
         w += PANEL_Q6_K
 
 
 # -- multiplying: sums and what they add are those of `panels.py` ---------------------------------------
+
+
+@device
+def _rows(w, number):
+    """The f32 of each row, as a tile's sums meet them."""
+    at = w + WIDE_CODES + _ROWS * number
+    return beside(load_f32(at), load_f32(at + 64)) if MATRIX_PRODUCTS else load_f32(at)
+
+
+@device
+def _same(c):
+    return c
+
+
+_begin, _end = (interleave, apart) if MATRIX_PRODUCTS else (_same, _same)
+
+
+@device
+def _matrix_dots(low, high, w, x, nt):
+    """32 columns, 8 at a time, of two tokens."""
+    for i in range(2):
+        low = dot8(low, load_bytes(w + 128 * i), load_bytes(w + 128 * i + 64), x + 16 * i)
+        high = dot8(high, load_bytes(w + 256 + 128 * i), load_bytes(w + 320 + 128 * i), x + 32 + 16 * i)
+    return low, high
 
 
 def _dots(dot):
@@ -147,6 +205,8 @@ def _dots(dot):
 
     # Both sums of four tokens take all sixteen registers of half a vector: with AVX-VNNI, prompts are 9 to
     # 18% faster when the low ones are done before the high ones begin.
+    if MATRIX_PRODUCTS:
+        return _matrix_dots
     return low_first if LARGEST_TILE == 4 else in_turn
 
 
@@ -157,7 +217,7 @@ def _zero(scaled):
     @device
     def add(c, w, x, aux):
         low, high = sums_less_zero(c, _small_dots, w, x, aux)
-        return scaled(c, low, high, aux, load_f32(w + WIDE_CODES))
+        return scaled(c, low, high, aux, _rows(w, 0))
 
     return add
 
@@ -166,8 +226,8 @@ def _minimum(scaled):
     @device
     def add(c, w, x, aux):
         low, high = sums(c, _small_dots, w, x)
-        c = scaled(c, low, high, aux, load_f32(w + WIDE_CODES))
-        return add_minimum(c, aux, load_f32(w + WIDE_CODES + 64))
+        c = scaled(c, low, high, aux, _rows(w, 0))
+        return add_minimum(c, aux, _rows(w, 1))
 
     return add
 
@@ -175,8 +235,14 @@ def _minimum(scaled):
 @device
 def _two_scales(c, w, x, aux):
     low, high = large_sums_less_zero(c, _large_dots, w, x, aux)
-    c = add_low(c, low, aux, load_f32(w + WIDE_CODES))
-    return add_high(c, high, aux, load_f32(w + WIDE_CODES + 64))
+    c = add_low(c, low, aux, _rows(w, 0))
+    return add_high(c, high, aux, _rows(w, 1))
+
+
+@device
+def _bytes(c, w, x, aux):
+    low, high = sums(c, _large_dots, w, x)
+    return add_scaled(c, low, high, aux, _rows(w, 0))
 
 
 def _blocks(add):
@@ -184,13 +250,13 @@ def _blocks(add):
 
     @device
     def panel(c, w, x, aux, x_stride, columns):
-        nt = size(c)
+        nt, sums = size(c), _begin(c)
         for _ in range(columns // BLOCK):
-            c = add(c, w, x, aux)
-            w += WIDE_BLOCK
+            sums = add(sums, w, x, aux)
+            w += _BLOCK
             x += BLOCK * nt
             aux += AUX_WORDS * 4 * nt
-        return c
+        return _end(sums)
 
     return panel
 
@@ -205,5 +271,7 @@ WIDE = {
     "q5_k": (_with_two_levels(_codes5, PANEL_Q5_K, 320), _blocks(_minimum(add_scaled))),
     "q6_k": (_unpack_q6_k, _blocks(_two_scales)),
 }
+if MATRIX_PRODUCTS:
+    WIDE["q8_0"] = (_with_one_level(_codes8, PANEL_Q8_0, False), _blocks(_bytes))
 if LARGEST_TILE >= 8:
     WIDE = {form: pair for form, pair in WIDE.items() if form.startswith(("q5", "q6"))}

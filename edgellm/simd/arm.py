@@ -65,9 +65,20 @@ class Neon(HardwareHalf):
 
 
 class NeonDotProd(Neon):
-    """One `sdot` takes 4 lanes of four products. `smmla` would do twice that for two tokens, but more slowly
-    for one: `bench/ARM.md` has the counts.
-    """
+    """One `sdot` takes 4 lanes of four products."""
 
     def _quarter(self, b, acc, w, v):
         return call(b, "llvm.aarch64.neon.sdot.v4i32.v16i8", _QUARTER_LANES, acc, w, v)
+
+
+class NeonI8MM(NeonDotProd):
+    """One `smmla` takes two rows and two tokens, with eight products each."""
+
+    def dot8(self, b, acc, codes, x):
+        """acc, interleaved, + the products of 8 rows of codes, 8 bytes each, with those of two tokens."""
+        tokens = b.bitcast(x, ir.VectorType(ir.IntType(8), 16))
+        name, rows = "llvm.aarch64.neon.smmla.v4i32.v16i8", []
+        for i in range(4):
+            sums, w = _part(b, acc, 4 * i, 4), _part(b, codes, 16 * i, 16)
+            rows.append(call(b, name, _QUARTER_LANES, sums, w, tokens))
+        return _join(b, rows)

@@ -8,39 +8,42 @@ from numba.extending import intrinsic
 
 from edgellm.simd import ops
 from edgellm.simd.ops import broadcast, load
-from edgellm.simd.tiles import each
-from edgellm.simd.types import BYTES, BYTES_IR, F32, F32_IR, I32, I32_IR, Tile
+from edgellm.simd.tiles import across, each, number_for
+from edgellm.simd.types import BYTES, BYTES_IR, F32_IR, I32, I32_IR, I64_IR
 
-_I32, _F32 = ir.IntType(32), ir.FloatType()
+_I32 = ir.IntType(32)
+_STEP = ir.Constant(I64_IR, 4)  # from a row's number to the next row's
 
 
 @intrinsic
 def zeros_i32(typing, tile):
     """An i32 tile of zeros, with as many vectors as `tile`."""
-    result = Tile(I32, tile.count)
+    result = tile.of(I32)
     return result(tile), lambda context, b, signature, args: ir.Constant(result.ir, None)
 
 
 @intrinsic
 def start(typing, tile, address):
-    """An i32 tile like `tile`: vector n holds the i32 at address + 4n in every lane."""
-    result = Tile(I32, tile.count)
+    """An i32 tile like `tile`: row n holds the i32 at address + 4n in every lane."""
+    result = tile.of(I32)
 
     def emit(context, b, signature, args):
-        return each(b, args[0], lambda n, _: _start(b, address, args[1], n)())
+        return each(b, args[0], lambda n, _: _start(b, tile, address, args[1], n)())
 
     return result(tile, types.int64), emit
 
 
 @intrinsic(prefer_literal=True)
 def begin_partial(typing, tile, address):
-    """Partial sums for each vector of `tile`, before the first dot4_small; vector n begins with the i32 at
+    """Partial sums for each row of `tile`, before the first dot4_small; row n begins with the i32 at
     address + 4n, or nothing where address is 0, and `end_partial` must be told the same.
     """
-    result = Tile(ops.target.partial, tile.count)
+    result = tile.of(ops.target.partial)
 
     def emit(context, b, signature, args):
-        return each(b, args[0], lambda n, _: ops.target.begin_partial(b, _start(b, address, args[1], n)))
+        return each(
+            b, args[0], lambda n, _: ops.target.begin_partial(b, _start(b, tile, address, args[1], n))
+        )
 
     return result(tile, address), emit
 
@@ -48,19 +51,21 @@ def begin_partial(typing, tile, address):
 @intrinsic(prefer_literal=True)
 def end_partial(typing, tile, address):
     """The i32 tile of partial sums."""
-    result = Tile(I32, tile.count)
+    result = tile.of(I32)
 
     def emit(context, b, signature, args):
-        return each(b, args[0], lambda n, v: ops.target.end_partial(b, v, _start(b, address, args[1], n)))
+        return each(
+            b, args[0], lambda n, v: ops.target.end_partial(b, v, _start(b, tile, address, args[1], n))
+        )
 
     return result(tile, address), emit
 
 
-def _start(b, kind, address, n):
+def _start(b, tile, kind, address, n):
     """A function that makes the i32 lanes that vector n begins with; a literal address is 0."""
     if isinstance(kind, types.IntegerLiteral):
         return lambda: ir.Constant(I32_IR, None)
-    return lambda: broadcast(b, load(b, address, _I32, 4 * n), I32_IR)
+    return lambda: number_for(b, tile, n, address, _STEP, I32_IR)
 
 
 def _dot(method):
@@ -87,35 +92,35 @@ dot4_signed = _dot("dot4_signed")  # the same for signed weights of the full ran
 
 @intrinsic
 def fma_scaled(typing, acc, sums, scales, d):
-    """acc[n] + f32(sums[n]) * the f32 at scales + 4n, * d."""
+    """acc[n] + f32(sums[n]) * the f32 at scales + 4n, * d, a vector or as many as a row of acc has."""
 
     def emit(context, b, signature, args):
         tile, whole, address, rows = args
 
         def one(n, vector):
-            scale = broadcast(b, load(b, address, _F32, 4 * n), F32_IR)
+            scale = number_for(b, acc, n, address, _STEP, F32_IR)
             product = b.fmul(b.sitofp(b.extract_value(whole, n), F32_IR), scale)
-            return ops.target.fma(b, product, rows, vector)
+            return ops.target.fma(b, product, across(b, d, rows, n), vector)
 
         return each(b, tile, one)
 
-    return acc(acc, sums, types.int64, F32), emit
+    return acc(acc, sums, types.int64, d), emit
 
 
 @intrinsic
 def scale_fma(typing, acc, low, high, low_scales, high_scales, d):
-    """acc[n] + (f32(low[n]) * f32 n at low_scales, + f32(high[n]) * f32 n at high_scales) * d."""
+    """acc[n] + (f32(low[n]) * f32 n at low_scales, + f32(high[n]) * f32 n at high_scales) * d, as there."""
 
     def emit(context, b, signature, args):
         tile, lows, highs, low_address, high_address, rows = args
 
         def one(n, vector):
-            low_scale = broadcast(b, load(b, low_address, _F32, 4 * n), F32_IR)
-            high_scale = broadcast(b, load(b, high_address, _F32, 4 * n), F32_IR)
+            low_scale = number_for(b, acc, n, low_address, _STEP, F32_IR)
+            high_scale = number_for(b, acc, n, high_address, _STEP, F32_IR)
             total = b.fmul(b.sitofp(b.extract_value(lows, n), F32_IR), low_scale)
             total = ops.target.fma(b, b.sitofp(b.extract_value(highs, n), F32_IR), high_scale, total)
-            return ops.target.fma(b, total, rows, vector)
+            return ops.target.fma(b, total, across(b, d, rows, n), vector)
 
         return each(b, tile, one)
 
-    return acc(acc, low, high, types.int64, types.int64, F32), emit
+    return acc(acc, low, high, types.int64, types.int64, d), emit

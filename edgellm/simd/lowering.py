@@ -22,7 +22,7 @@ _CLASSES = {
     "avx512-vnni": ("edgellm.simd.x86", "AVX512VNNI"),
     "neon": ("edgellm.simd.arm", "Neon"),
     "neon-dotprod": ("edgellm.simd.arm", "NeonDotProd"),
-    "neon-i8mm": ("edgellm.simd.arm", "NeonDotProd"),
+    "neon-i8mm": ("edgellm.simd.arm", "NeonI8MM"),
 }
 
 

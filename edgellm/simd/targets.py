@@ -19,7 +19,8 @@ class Target:
     `needs` are LLVM's names of features that the CPU must have (NEON goes without saying). `cpu` None means
     this very CPU, with all it has. `token_tiles` are the sizes of matmul's register tiles, largest first, as
     they fit into the registers; `attention_tiles` a large and a small one of attention's. With
-    `nibbles_in_place` a code whose nibble is the high one of its byte is multiplied there: by 16 or 4.
+    `nibbles_in_place` a code whose nibble is the high one of its byte is multiplied there: by 16 or 4. With
+    `matrix_products` an instruction multiplies rows by tokens.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Target:
     attention_tiles: tuple[int, int]
     weight_flip: int  # xor on packed signed bytes: 0x80 where the dot product wants them unsigned
     nibbles_in_place: bool = False
+    matrix_products: bool = False
 
 
 _AVX2 = frozenset({"avx2", "fma", "f16c"})
@@ -50,7 +52,7 @@ TARGETS = (
         0,
     ),
     # 32 registers of 4 lanes: two tokens take 24 as sums and results; four would spill in the inner loop.
-    Target("neon-i8mm", "aarch64", frozenset({"dotprod", "i8mm"}), None, "", (2, 1), (6, 4), 0),
+    Target("neon-i8mm", "aarch64", frozenset({"dotprod", "i8mm"}), None, "", (2, 1), (6, 4), 0, False, True),
     Target("neon-dotprod", "aarch64", frozenset({"dotprod"}), None, "", (2, 1), (6, 4), 0),
     Target("neon", "aarch64", frozenset(), None, "", (2, 1), (6, 4), 0),
     Target("generic", "", frozenset(), "generic", "", (2, 1), (4, 4), 0),

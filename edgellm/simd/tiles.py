@@ -11,9 +11,9 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from edgellm.simd import ops
-from edgellm.simd.lowering import call
+from edgellm.simd.lowering import call, shuffle
 from edgellm.simd.ops import broadcast, load, store
-from edgellm.simd.types import F32, F32_IR, I64_IR, Tile
+from edgellm.simd.types import F32, F32_IR, I64_IR, LANES, Tile
 
 _I32, _F32 = ir.IntType(32), ir.FloatType()
 
@@ -28,7 +28,20 @@ def each(b, tile, emit):
     return out
 
 
-def _across(b, kind, row, n):
+def number_for(b, tile, n, base, step, kind):
+    """In all lanes of `kind`, the number for the row of vector n; row r's is at base + step * r. Those of
+    interleaved rows come in turn, and stand side by side.
+    """
+    together = tile.interleaved
+    row = n // (tile.across * together) * together
+    place = b.add(base, b.mul(step, ir.Constant(I64_IR, row)))
+    if together == 1:
+        return broadcast(b, load(b, place, kind.element), kind)
+    numbers = load(b, place, ir.VectorType(kind.element, together))
+    return shuffle(b, numbers, ir.Constant(numbers.type, ir.Undefined), [i % together for i in range(LANES)])
+
+
+def across(b, kind, row, n):
     """What vector n of a tile meets of a row, which is a vector or a tile of one row."""
     return b.extract_value(row, n % kind.across) if isinstance(kind, Tile) else row
 
@@ -123,9 +136,7 @@ def fma_splat(typing, acc, row, address, stride):
             step = ir.Constant(I64_IR, stride.literal_value)
 
         def one(n, a):
-            place = b.add(base, b.mul(step, ir.Constant(I64_IR, n // acc.across)))
-            v = _across(b, row, vectors, n)
-            return ops.target.fma(b, v, broadcast(b, load(b, place, _F32), F32_IR), a)
+            return ops.target.fma(b, across(b, row, vectors, n), number_for(b, acc, n, base, step, F32_IR), a)
 
         return each(b, tile, one)
 
@@ -153,7 +164,7 @@ def fma_row(typing, acc, x, row):
 
     def emit(context, b, signature, args):
         def one(n, v):
-            return ops.target.fma(b, b.extract_value(args[1], n), _across(b, row, args[2], n), v)
+            return ops.target.fma(b, b.extract_value(args[1], n), across(b, row, args[2], n), v)
 
         return each(b, args[0], one)
 

@@ -25,11 +25,18 @@ class Vector(types.Type):
 
 
 class Tile(types.Type):
-    """`rows` rows of `across` vectors each, `count` together, in one value; operations apply to each."""
+    """`rows` rows of `across` vectors each, `count` together, in one value; operations apply to each. Where
+    two rows are `interleaved`, their lanes alternate in two vectors (`interleaved.py`).
+    """
 
-    def __init__(self, vector: Vector, rows: int, across: int = 1) -> None:
-        self.vector, self.rows, self.across, self.count = vector, rows, across, rows * across
-        super().__init__(f"{vector.name}x{rows}x{across}")
+    def __init__(self, vector: Vector, rows: int, across: int = 1, interleaved: int = 1) -> None:
+        self.vector, self.rows, self.across, self.interleaved = vector, rows, across, interleaved
+        self.count = rows * across
+        super().__init__(f"{vector.name}x{rows}x{across}x{interleaved}")
+
+    def of(self, vector: Vector) -> Tile:
+        """The same shape of other vectors."""
+        return Tile(vector, self.rows, self.across, self.interleaved)
 
     @property
     def ir(self):

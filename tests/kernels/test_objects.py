@@ -30,7 +30,7 @@ INSTRUCTIONS = {
         "matmul.q4_0": ["vpmaddubsw", "vpmaddwd", "ymm"],
         "attention.attend_f16_f16": ["vfmadd", "vcvtph2ps"],
     },
-    "neon-i8mm": _ARM | {"matmul.q4_0": ["sdot", "fmla", "fcvtl"], "matmul.q8_0": ["sdot"]},
+    "neon-i8mm": _ARM | {"matmul.q4_0": ["sdot", "smmla", "fmla", "fcvtl"], "matmul.q8_0": ["sdot", "smmla"]},
     "neon-dotprod": _ARM | {"matmul.q4_0": ["sdot", "fmla", "fcvtl"], "matmul.q8_0": ["sdot"]},
     "neon": _ARM
     | {"matmul.q4_0": ["smull", "addp", "sadalp", "fmla", "fcvtl"], "matmul.q8_0": ["smull", "sadalp"]},
