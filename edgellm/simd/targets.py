@@ -52,7 +52,17 @@ TARGETS = (
         0,
     ),
     # 32 registers of 4 lanes: two tokens take 24 as sums and results; four would spill in the inner loop.
-    Target("neon-i8mm", "aarch64", frozenset({"dotprod", "i8mm"}), None, "", (2, 1), (6, 4), 0, False, True),
+    Target(
+        "neon-i8mm",
+        "aarch64",
+        frozenset({"dotprod", "i8mm"}),
+        None,
+        "",
+        (2, 1),
+        (6, 4),
+        0,
+        matrix_products=True,
+    ),
     Target("neon-dotprod", "aarch64", frozenset({"dotprod"}), None, "", (2, 1), (6, 4), 0),
     Target("neon", "aarch64", frozenset(), None, "", (2, 1), (6, 4), 0),
     Target("generic", "", frozenset(), "generic", "", (2, 1), (4, 4), 0),
