@@ -76,11 +76,8 @@ def _restore(logits, draw):
 @device
 def _narrow(race, draw):
     """The samplers between top_k and the temperature, in their order: whether all could tell."""
-    typical, top_p, xtc = (
-        get_f64(draw + 8 * DR_TYPICAL),
-        get_f64(draw + 8 * DR_TOP_P),
-        get_f64(draw + 8 * DR_XTC),
-    )
+    typical, top_p = get_f64(draw + 8 * DR_TYPICAL), get_f64(draw + 8 * DR_TOP_P)
+    xtc = get_f64(draw + 8 * DR_XTC)
     if typical < 1 and not keep_typical(race, typical):
         return False
     if top_p < 1 and not keep_likeliest(race, top_p):

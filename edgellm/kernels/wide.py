@@ -249,13 +249,13 @@ def _blocks(add):
 
     @device
     def panel(c, w, x, aux, x_stride, columns):
-        nt, sums = size(c), _begin(c)
+        nt, tile = size(c), _begin(c)
         for _ in range(columns // BLOCK):
-            sums = add(sums, w, x, aux)
+            tile = add(tile, w, x, aux)
             w += _BLOCK
             x += BLOCK * nt
             aux += AUX_WORDS * 4 * nt
-        return _end(sums)
+        return _end(tile)
 
     return panel
 

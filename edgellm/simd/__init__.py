@@ -6,6 +6,7 @@ tile of a matrix product, one vector for each token.
 
 Only four things differ from CPU to CPU, and each instruction set has a file that says how it does them: the
 dot product of bytes, how bytes are put together, the multiply-add, and the conversion between f16 and f32.
+Some multiply rows by two tokens at once, besides (`interleaved.py`).
 
 How to add an instruction set: a file here with a class that inherits `lowering.Lowering`, a row in
 `targets.py` that says which CPUs have it, and one in `lowering.find`.

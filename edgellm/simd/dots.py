@@ -7,11 +7,9 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from edgellm.simd import ops
-from edgellm.simd.ops import broadcast, load
 from edgellm.simd.tiles import across, each, number_for
 from edgellm.simd.types import BYTES, BYTES_IR, F32_IR, I32, I32_IR, I64_IR
 
-_I32 = ir.IntType(32)
 _STEP = ir.Constant(I64_IR, 4)  # from a row's number to the next row's
 
 
@@ -76,7 +74,7 @@ def _dot(method):
             lower = getattr(ops.target, method)
 
             def one(n, vector):
-                return lower(b, vector, w, b.bitcast(broadcast(b, load(b, x, _I32, 4 * n), I32_IR), BYTES_IR))
+                return lower(b, vector, w, b.bitcast(number_for(b, tile, n, x, _STEP, I32_IR), BYTES_IR))
 
             return each(b, acc, one)
 
