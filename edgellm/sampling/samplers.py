@@ -18,7 +18,7 @@ from edgellm.sampling.params import SamplingParams
 _FIRST_GUESS = 64  # candidates that top-p sorts at first; nearly always enough
 _STEPS, _BUCKETS = 32, 1024  # buckets of nearly equal logits: for each unit of a logit, and in all
 _HOPELESS = np.float32(200)  # so far below the best that nothing weighs anything
-_LEAST_LIKELY = 1e-300  # what weighs nothing is not likely, whatever the threshold
+_LEAST_LIKELY = 1.2e-38  # e^-87.3, the least that weighs anything: what is forbidden is never likely
 _TILE = 64  # weights that `choose` adds up before it looks at them one by one
 
 

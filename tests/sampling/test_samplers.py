@@ -129,6 +129,7 @@ def test_filters_pass_over_what_is_forbidden():
     assert ids(samplers.typical(all_tokens(logits), 0.5)) == [0, 2]
     assert ids(samplers.top_n_sigma(all_tokens(logits), 1.5)) == [0, 2]
     assert ids(samplers.xtc(all_tokens(logits), 0.2, 1.0, 0.0)) == [0, 1, 3, 4, 5, 6]
+    assert ids(samplers.xtc(all_tokens(logits), 0.0, 1.0, 0.0)) == [3, 4, 5, 6]
 
 
 @settings(max_examples=40, deadline=None)
