@@ -32,6 +32,7 @@ from edgellm.kernels.layout import (
     AT_VALUE_BYTES,
     AT_WINDOW,
     H_ITEM_TABLE,
+    H_ITEMS,
     H_MERGE_TABLE,
     IT_POSITION,
     IT_ROW,
@@ -99,15 +100,19 @@ def _load_queries(args, q, positions, nt, tiles, first_row, count, position, kv_
     repeat the last one.
     """
     head_dim, scale = get_i64(args + 8 * AT_HEAD_DIM), splat(get_f32(args + 8 * AT_SCALE))
+    stride = get_i64(args + 8 * AT_Q_STRIDE)
+    heads = get_i64(args + 8 * AT_Q) + first_row * stride + 4 * kv_head * group * head_dim
+    row, head = 0, 0
     for j in range(tiles * nt):
-        pair = min(j, count * group - 1)
-        row, head = pair // group, kv_head * group + pair % group
         put_i64(positions + 8 * j, position + row)
-        source = get_i64(args + 8 * AT_Q) + (first_row + row) * get_i64(args + 8 * AT_Q_STRIDE)
-        source += 4 * head * head_dim
+        source = heads + row * stride + 4 * head * head_dim
         target = q + 4 * (j // nt * nt * head_dim + j % nt)
         for d in range(0, head_dim, LANES):
             scatter_f32(target + 4 * nt * d, 4 * nt, load_f32(source + 4 * d) * scale)
+        if head + 1 < group:
+            head += 1
+        elif row + 1 < count:
+            row, head = row + 1, 0
 
 
 @device
@@ -123,6 +128,29 @@ def _clear(values, count, state, tiles):
 
 
 @device
+def _pages_of(item, window):
+    """The first page that an item attends to, and the one after its last."""
+    position, span = get_i64(item + 8 * IT_POSITION), get_i64(item + 8 * IT_SPAN)
+    first = max(0, position - window + 1) // PAGE if window > 0 else 0
+    end = (position + get_i64(item + 8 * IT_ROWS) - 1) // PAGE + 1
+    if span >= 0:
+        first, end = max(first, span * _PAGES), min(end, (span + 1) * _PAGES)
+    return first, end
+
+
+@device
+def _keys_after(args, header, chunk):
+    """Where the keys begin that the next chunk takes, which most likely is this worker's, too."""
+    kv_heads = get_i64(args + 8 * AT_KV_HEADS)
+    head_bytes = get_i64(args + 8 * AT_KEY_BYTES) + get_i64(args + 8 * AT_VALUE_BYTES)
+    chunk = min(chunk + 1, kv_heads * get_i64(header + 8 * H_ITEMS) - 1)
+    item = get_i64(header + 8 * H_ITEM_TABLE) + 8 * IT_WORDS * (chunk // kv_heads)
+    first, _ = _pages_of(item, get_i64(args + 8 * AT_WINDOW))
+    pages = get_i64(args + 8 * AT_POOL) + chunk % kv_heads * head_bytes
+    return page_address(pages, first, get_i64(item + 8 * IT_TABLE), kv_heads * head_bytes)
+
+
+@device
 def _attend(c, args, header, chunk, worker, scores_of, join_values):
     """The whole chunk, with the tile size of `c`."""
     heads, kv_heads = get_i64(args + 8 * AT_HEADS), get_i64(args + 8 * AT_KV_HEADS)
@@ -131,7 +159,6 @@ def _attend(c, args, header, chunk, worker, scores_of, join_values):
     item = get_i64(header + 8 * H_ITEM_TABLE) + 8 * IT_WORDS * (chunk // kv_heads)
     first_row, count = get_i64(item + 8 * IT_ROW), get_i64(item + 8 * IT_ROWS)
     position, table = get_i64(item + 8 * IT_POSITION), get_i64(item + 8 * IT_TABLE)
-    span = get_i64(item + 8 * IT_SPAN)
 
     nt = size(c)
     tiles = (count * group + nt - 1) // nt
@@ -147,11 +174,8 @@ def _attend(c, args, header, chunk, worker, scores_of, join_values):
     key_bytes, value_bytes = get_i64(args + 8 * AT_KEY_BYTES), get_i64(args + 8 * AT_VALUE_BYTES)
     page_bytes = kv_heads * (key_bytes + value_bytes)
     pages = get_i64(args + 8 * AT_POOL) + kv_head * (key_bytes + value_bytes)
-    first = max(0, position - window + 1) // PAGE if window > 0 else 0
-    end = (position + count - 1) // PAGE + 1
-    if span >= 0:
-        first, end = max(first, span * _PAGES), min(end, (span + 1) * _PAGES)
-    start = first
+    first, end = _pages_of(item, window)
+    keys_after = _keys_after(args, header, chunk)
     while first < end:
         cut = min(end, (first // _PAGES + 1) * _PAGES)
         for tile in range(tiles):
@@ -164,15 +188,15 @@ def _attend(c, args, header, chunk, worker, scores_of, join_values):
                 page = page_address(pages, number, table, page_bytes)
                 if number + 1 < end:
                     after = page_address(pages, number + 1, table, page_bytes)
-                else:  # the next chunk's first, most likely
-                    after = page_address(pages, start, table, page_bytes) + key_bytes + value_bytes
+                else:
+                    after = keys_after
                 row = scores + 4 * PAGE * (number - first)
                 scores_of(c, page, page + key_bytes, after, head_dim, q + 4 * at * head_dim, row)
-            keys = (last - first) * PAGE
-            for r in range(nt):
+            keys, pairs_there = (last - first) * PAGE, min(nt, count * group - at)
+            for r in range(pairs_there):
                 newest = get_i64(positions + 8 * (at + r)) - first * PAGE
                 find_peak(scores + 4 * SPAN * r, keys, newest, window, state + PEAK + 4 * r)
-            for r in range(nt):  # apart: while one row's maximum waits for itself, the next row's is found
+            for r in range(pairs_there):  # apart: one maximum waits for itself while the next is found
                 weigh(scores + 4 * SPAN * r, keys, get_f32(state + PEAK + 4 * r), state + TOTAL + 4 * r)
             join(state)
             join_values(

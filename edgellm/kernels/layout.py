@@ -25,7 +25,8 @@ H_MERGE_TABLE = 9  # address, i64 [merges, ME_WORDS]
 H_DRAWS = 10  # address, i64 [O, DR_WORDS], or 0
 H_TOKEN_IDS = 11  # address, i32 [T]
 H_PARTS = 12  # in how many parts, by columns or heads, ops that go row by row cut a chunk of rows
-HEADER_WORDS = 13
+H_APART = 13  # whether each row is another sequence's, so that no two write to one page
+HEADER_WORDS = 14
 
 # An attention item: first row, rows, first position, address of the page table (i32). IT_SPAN is -1 for all
 # keys, else the number of the one span to attend to, whose result goes to slot IT_SLOT.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgellm.kernels.jit import add_kernel, device, float32, int64
 from edgellm.kernels.layout import (
+    H_APART,
     H_POSITIONS,
     H_ROW_PAGES,
     H_TOKENS,
@@ -132,9 +133,15 @@ def _store(args, header, chunk, put_keys, put_values):
     head_dim, dims = get_i64(args + 8 * RS_HEAD_DIM), get_i64(args + 8 * RS_DIMS)
     key_bytes, value_bytes = get_i64(args + 8 * RS_KEY_BYTES), get_i64(args + 8 * RS_VALUE_BYTES)
     neox = get_i64(args + 8 * RS_NEOX) != 0
-    first, end = share_of(header, chunk, kv_heads)  # with the query heads that belong to them
+    first, end = 0, kv_heads
+    row, after = rows_of(header, chunk, tokens)
+    if get_i64(header + 8 * H_APART) != 0:  # as attention divides them, among workers
+        share, share_end = share_of(header, chunk, after - row)
+        row, after = row + share, row + share_end
+    else:
+        first, end = share_of(header, chunk, kv_heads)  # with the query heads that belong to them
     group = heads // kv_heads
-    for t in range(*rows_of(header, chunk, tokens)):
+    for t in range(row, after):
         position = int64(get_i32(get_i64(header + 8 * H_POSITIONS) + 4 * t))
         q = get_i64(args + 8 * RS_Q) + t * get_i64(args + 8 * RS_Q_STRIDE)
         k = get_i64(args + 8 * RS_K) + t * get_i64(args + 8 * RS_K_STRIDE)

@@ -8,7 +8,7 @@ from edgellm.kernels.jit import device
 from edgellm.kernels.layout import H_PARTS, PW_CHUNK
 from edgellm.simd.ops import get_i64
 
-COLUMNS = 256  # columns that are not divided
+COLUMNS = 64  # columns that are not divided
 
 
 @device

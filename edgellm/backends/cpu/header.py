@@ -63,6 +63,7 @@ class Header:
             L.H_MERGE_TABLE: table + 8 * L.IT_WORDS * len(items),
             L.H_DRAWS: self.draws.address,
             L.H_PARTS: self._parts(tokens),
+            L.H_APART: int(len(batch.sequences) == tokens),
         }.items():
             self.words[word] = value
         return max(positions, default=-1) + 1
