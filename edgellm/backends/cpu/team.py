@@ -45,6 +45,7 @@ class Plan:
         self._tickets = aligned(len(ops) * L.TICKET_WORDS)
         parts = (ops.ctypes.data, len(ops), header.ctypes.data, self._tickets.ctypes.data, 0)
         self.words = np.array(parts, np.int64)
+        self.address = int(self.words.ctypes.data)
         self.times: NDArray[np.int64] | None = None
 
     def trace(self) -> None:
@@ -62,17 +63,18 @@ class Team:
         self.threads = threads
         self._control = aligned(L.C_WORKER + L.WORKER_WORDS * threads)
         self._control[L.C_WORKERS] = threads
+        self._address = int(self._control.ctypes.data)
         self._init_sleep()
         self._lock = threading.Lock()
         self._present: Plan | None = None  # what ran last
         self._past: list[tuple[int, Plan | None]] = []  # what ran before it, and until which epoch
         for number in range(1, threads):
-            arguments = (self._control.ctypes.data, number, 0, 0)
+            arguments = (self._address, number, 0, 0)
             threading.Thread(target=self._work, args=arguments, daemon=True, name=f"edgellm-{number}").start()
 
     def _init_sleep(self) -> None:
         libc = ctypes.CDLL(None)
-        base = self._control.ctypes.data
+        base = self._address
         libc.pthread_mutex_init(ctypes.c_void_p(base + 8 * L.C_MUTEX), None)
         libc.pthread_cond_init(ctypes.c_void_p(base + 8 * L.C_CONDITION), None)
 
@@ -81,7 +83,7 @@ class Team:
         with self._lock:
             self._control[L.C_ABORT] = 0
             self._keep(plan)
-            self._run(self._control.ctypes.data, plan.words.ctypes.data, 0, 0)
+            self._run(self._address, plan.address, 0, 0)
 
     def _keep(self, plan: Plan) -> None:
         """Hold on to plans that a worker which comes late may still look at: those of epochs it has not
