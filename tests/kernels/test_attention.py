@@ -86,6 +86,7 @@ class Layer:
         table = np.array(items, np.int64)
         words = header(rows, parts=3)
         words[L.H_ITEMS], words[L.H_ITEM_TABLE] = len(items), address(table)
+        words[L.H_APART] = len(parts) == rows
         merges = np.array(merges, np.int64).reshape(-1, L.ME_WORDS)
         words[L.H_MERGES], words[L.H_MERGE_TABLE] = len(merges), address(merges)
         slots = np.zeros(max(slot, 1) * L.attention_part(self.heads, self.head_dim), np.uint8)
@@ -191,17 +192,19 @@ def test_a_window_hides_what_is_behind_it():
     assert np.abs(out[row, head] - want).max() < 2e-5
 
 
-def test_sequences_in_one_step_do_not_see_each_other():
+@pytest.mark.parametrize("lengths", [(1, 40, 5, 64), (1,) * 11])
+def test_sequences_in_one_step_do_not_see_each_other(lengths):
     shape = (9, 3, 64)
-    lengths = (1, 40, 5, 64)
-    tables = [np.arange(4 * i, 4 * i + 4, dtype=np.int32) for i in range(4)]
+    tables = [np.arange(3 * i, 3 * i + 3, dtype=np.int32) for i in range(len(lengths))]
     q, k, v = draw(sum(lengths), *shape, seed=4)
-    together = Layer(*shape, "f16").step(q, k, v, [(n, 0, t) for n, t in zip(lengths, tables, strict=True)])
+    together, first = Layer(*shape, "f16"), range(len(lengths))
+    out = together.step(q, k, v, [(n, i, t) for n, i, t in zip(lengths, first, tables, strict=True)])
     start = 0
-    for n, table in zip(lengths, tables, strict=True):
+    for n, position, table in zip(lengths, first, tables, strict=True):
         rows = slice(start, start + n)
-        alone = Layer(*shape, "f16").step(q[rows], k[rows], v[rows], [(n, 0, table)])
-        assert together[rows].tobytes() == alone.tobytes()
+        alone = Layer(*shape, "f16")
+        assert alone.step(q[rows], k[rows], v[rows], [(n, position, table)]).tobytes() == out[rows].tobytes()
+        assert together.pool[table].tobytes() == alone.pool[table].tobytes()
         start += n
 
 
