@@ -24,7 +24,7 @@ H_MERGES = 8  # rows whose spans are separate items
 H_MERGE_TABLE = 9  # address, i64 [merges, ME_WORDS]
 H_DRAWS = 10  # address, i64 [O, DR_WORDS], or 0
 H_TOKEN_IDS = 11  # address, i32 [T]
-H_PARTS = 12  # in how many parts, by columns or heads, ops that go row by row cut a chunk of rows
+H_PARTS = 12  # in how many parts, by columns, heads or rows, ops that go row by row cut a chunk
 H_APART = 13  # whether each row is another sequence's, so that no two write to one page
 HEADER_WORDS = 14
 

@@ -1,5 +1,5 @@
 """What a chunk of an op that goes row by row takes: PW_CHUNK rows; where a step has few, only a part of their
-columns or heads, so that no thread is idle. Nobody else writes to that part's cache lines.
+columns, of their heads or of them, so that no thread is idle. Nobody else writes to that part's cache lines.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def rows_of(header, chunk, rows):
 
 @device
 def share_of(header, chunk, count):
-    """Which of `count` heads are the chunk's: the first, and the one after the last."""
+    """Which of `count` heads or rows are the chunk's: the first, and the one after the last."""
     parts = get_i64(header + 8 * H_PARTS)
     each = (count + parts - 1) // parts
     first = min(count, chunk % parts * each)
