@@ -16,7 +16,7 @@ import pytest
 import edgellm
 from edgellm.config import DEFAULT_MODEL
 from edgellm.errors import ModelNotFoundError
-from edgellm.hub import resolve
+from edgellm.hub import recommended_sampling, resolve
 
 GREEDY = edgellm.SamplingParams(temperature=0, max_tokens=48)
 
@@ -39,6 +39,14 @@ def test_it_knows_the_capital_of_france(llm):
     answer = llm.chat([{"role": "user", "content": "What is the capital of France?"}], params=GREEDY)
     assert "Paris" in answer.text
     assert answer.finish_reason == "stop"
+
+
+def test_as_the_catalogue_recommends_it_comes_to_an_end(llm):
+    """A chat has no other limit than the context: an answer that repeats itself goes on for a minute."""
+    for seed in range(12):
+        params = edgellm.SamplingParams(**recommended_sampling(DEFAULT_MODEL), seed=seed, max_tokens=400)
+        answer = llm.chat([{"role": "user", "content": "What is the capital of France?"}], params=params)
+        assert answer.finish_reason == "stop", (seed, answer.text)
 
 
 def test_a_chat_of_five_turns_computes_only_what_is_new(llm):

@@ -1,7 +1,7 @@
 """The catalogue: `models/catalog.toml`, read and checked.
 
 A model's table holds `description`, `license`, `parameters` and `quant`; `bytes` and `sha256` where they
-are surely known; `sampling`, what its makers recommend; and `sources`, tried in order. `bytes` without
+are surely known; `sampling`, what is recommended for it; and `sources`, tried in order. `bytes` without
 `sha256` is an estimate, for lists and for the question whether the disk has room.
 """
 

@@ -80,7 +80,7 @@ def remove(name: str) -> Removed:
 
 
 def recommended_sampling(model: str | os.PathLike[str]) -> dict[str, float]:
-    """The sampling fields that the makers of a catalogue model recommend; of others nothing is known."""
+    """The sampling fields that are recommended for a catalogue model; of others nothing is known."""
     entry = catalogue().get(model.lower()) if isinstance(model, str) else None
     return dict(entry.sampling) if entry else {}
 
