@@ -101,11 +101,11 @@ def _load_queries(args, q, positions, nt, tiles, first_row, count, position, kv_
     """
     head_dim, scale = get_i64(args + 8 * AT_HEAD_DIM), splat(get_f32(args + 8 * AT_SCALE))
     stride = get_i64(args + 8 * AT_Q_STRIDE)
-    heads = get_i64(args + 8 * AT_Q) + first_row * stride + 4 * kv_head * group * head_dim
+    first_head = get_i64(args + 8 * AT_Q) + first_row * stride + 4 * kv_head * group * head_dim
     row, head = 0, 0
     for j in range(tiles * nt):
         put_i64(positions + 8 * j, position + row)
-        source = heads + row * stride + 4 * head * head_dim
+        source = first_head + row * stride + 4 * head * head_dim
         target = q + 4 * (j // nt * nt * head_dim + j % nt)
         for d in range(0, head_dim, LANES):
             scatter_f32(target + 4 * nt * d, 4 * nt, load_f32(source + 4 * d) * scale)
@@ -128,6 +128,12 @@ def _clear(values, count, state, tiles):
 
 
 @device
+def _item_of(header, chunk, kv_heads):
+    """The item that a chunk is one kv head of."""
+    return get_i64(header + 8 * H_ITEM_TABLE) + 8 * IT_WORDS * (chunk // kv_heads)
+
+
+@device
 def _pages_of(item, window):
     """The first page that an item attends to, and the one after its last."""
     position, span = get_i64(item + 8 * IT_POSITION), get_i64(item + 8 * IT_SPAN)
@@ -144,7 +150,7 @@ def _keys_after(args, header, chunk):
     kv_heads = get_i64(args + 8 * AT_KV_HEADS)
     head_bytes = get_i64(args + 8 * AT_KEY_BYTES) + get_i64(args + 8 * AT_VALUE_BYTES)
     chunk = min(chunk + 1, kv_heads * get_i64(header + 8 * H_ITEMS) - 1)
-    item = get_i64(header + 8 * H_ITEM_TABLE) + 8 * IT_WORDS * (chunk // kv_heads)
+    item = _item_of(header, chunk, kv_heads)
     first, _ = _pages_of(item, get_i64(args + 8 * AT_WINDOW))
     pages = get_i64(args + 8 * AT_POOL) + chunk % kv_heads * head_bytes
     return page_address(pages, first, get_i64(item + 8 * IT_TABLE), kv_heads * head_bytes)
@@ -156,7 +162,7 @@ def _attend(c, args, header, chunk, worker, scores_of, join_values):
     heads, kv_heads = get_i64(args + 8 * AT_HEADS), get_i64(args + 8 * AT_KV_HEADS)
     head_dim, window = get_i64(args + 8 * AT_HEAD_DIM), get_i64(args + 8 * AT_WINDOW)
     group, kv_head = heads // kv_heads, chunk % kv_heads
-    item = get_i64(header + 8 * H_ITEM_TABLE) + 8 * IT_WORDS * (chunk // kv_heads)
+    item = _item_of(header, chunk, kv_heads)
     first_row, count = get_i64(item + 8 * IT_ROW), get_i64(item + 8 * IT_ROWS)
     position, table = get_i64(item + 8 * IT_POSITION), get_i64(item + 8 * IT_TABLE)
 
@@ -248,7 +254,7 @@ def _normalize(out, values, total, head_dim):
 def _kernel(scores_of, join_values):
     def attend(args, header, chunk, worker):
         kv_heads = get_i64(args + 8 * AT_KV_HEADS)
-        item = get_i64(header + 8 * H_ITEM_TABLE) + 8 * IT_WORDS * (chunk // kv_heads)
+        item = _item_of(header, chunk, kv_heads)
         pairs = get_i64(item + 8 * IT_ROWS) * (get_i64(args + 8 * AT_HEADS) // kv_heads)
         places = (pairs + LARGE - 1) // LARGE * LARGE
         if LARGE > SMALL and 4 * pairs >= 3 * places:  # else more than a quarter would be idle

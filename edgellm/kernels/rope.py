@@ -133,15 +133,15 @@ def _store(args, header, chunk, put_keys, put_values):
     head_dim, dims = get_i64(args + 8 * RS_HEAD_DIM), get_i64(args + 8 * RS_DIMS)
     key_bytes, value_bytes = get_i64(args + 8 * RS_KEY_BYTES), get_i64(args + 8 * RS_VALUE_BYTES)
     neox = get_i64(args + 8 * RS_NEOX) != 0
-    first, end = 0, kv_heads
     row, after = rows_of(header, chunk, tokens)
     if get_i64(header + 8 * H_APART) != 0:  # as attention divides them, among workers
-        share, share_end = share_of(header, chunk, after - row)
-        row, after = row + share, row + share_end
+        own, own_end = share_of(header, chunk, after - row)
+        first, end = 0, kv_heads
     else:
+        own, own_end = 0, after - row
         first, end = share_of(header, chunk, kv_heads)  # with the query heads that belong to them
     group = heads // kv_heads
-    for t in range(row, after):
+    for t in range(row + own, row + own_end):
         position = int64(get_i32(get_i64(header + 8 * H_POSITIONS) + 4 * t))
         q = get_i64(args + 8 * RS_Q) + t * get_i64(args + 8 * RS_Q_STRIDE)
         k = get_i64(args + 8 * RS_K) + t * get_i64(args + 8 * RS_K_STRIDE)

@@ -1,5 +1,5 @@
 """What a chunk of an op that goes row by row takes: PW_CHUNK rows; where a step has few, only a part of their
-columns, of their heads or of them, so that no thread is idle. Nobody else writes to that part's cache lines.
+columns or heads, or some of them, so that no thread is idle. Nobody else writes to that part's cache lines.
 """
 
 from __future__ import annotations

@@ -74,9 +74,8 @@ class Team:
 
     def _init_sleep(self) -> None:
         libc = ctypes.CDLL(None)
-        base = self._address
-        libc.pthread_mutex_init(ctypes.c_void_p(base + 8 * L.C_MUTEX), None)
-        libc.pthread_cond_init(ctypes.c_void_p(base + 8 * L.C_CONDITION), None)
+        libc.pthread_mutex_init(ctypes.c_void_p(self._address + 8 * L.C_MUTEX), None)
+        libc.pthread_cond_init(ctypes.c_void_p(self._address + 8 * L.C_CONDITION), None)
 
     def run(self, plan: Plan) -> None:
         """Walk the whole plan, or until `cancel`."""
