@@ -8,10 +8,9 @@ import math
 
 from edgellm.kernels.jit import device, float32, int64
 from edgellm.kernels.layout import FIRST_BEST, MOST_BEST
-from edgellm.kernels.math import exp
+from edgellm.kernels.nearest import keep_nearest, weigh
 from edgellm.kernels.race import (
     INFINITE,
-    RACE_BYTES,
     TILE,
     count_of,
     find_best,
@@ -27,28 +26,11 @@ from edgellm.kernels.race import (
     tile_weights,
     weight_of,
 )
-from edgellm.simd.folds import max_f32, sum_f32
-from edgellm.simd.ops import (
-    absolute,
-    get_f32,
-    get_f64,
-    maximum,
-    minimum,
-    put_f64,
-    splat,
-    store_f32,
-    where_less,
-)
+from edgellm.simd.folds import sum_f32
+from edgellm.simd.ops import splat, where_less
 from edgellm.simd.types import LANES
 
-_HOPELESS = 200.0  # so far below the best that nothing weighs anything
 _TINY = 1e-300  # less than any weight
-_BUCKETS = 1024  # of nearly equal tokens
-_SCALE = 32.0  # buckets in a unit of a logit; at the next level each is divided into _BUCKETS
-_LEVELS = 3
-# After a race: the buckets' masses (f64), and 16 tokens' places in them and weights.
-_MASSES, _PLACES = RACE_BYTES, RACE_BYTES + 8 * _BUCKETS
-ROOM = _PLACES + 8 * LANES
 
 
 @device
@@ -72,25 +54,11 @@ def keep_near_peak(race, n):
 
 
 @device
-def _below(x, peak):
-    """How far below the peak, but at most where nothing weighs anything."""
-    return minimum(peak - x, splat(float32(_HOPELESS)))
-
-
-@device
 def keep_typical(race, p):
     """typical_p: those nearest to the expected logit, until they hold the mass p."""
-    total, expected, peak = 0.0, 0.0, splat(peak_of(race))
-    for first in range(0, count_of(race), TILE):
-        weights, terms = splat(float32(0.0)), splat(float32(0.0))
-        for at in range(first, min(first + TILE, count_of(race)), LANES):
-            x = read(race, at)
-            weight = exp(x - peak)
-            weights, terms = weights + weight, terms + weight * _below(x, peak)
-        total += float(sum_f32(weights))
-        expected += float(sum_f32(terms))
+    total, distances = weigh(race)
     more = max(p * total * (1 + 2.0**-52), _TINY)
-    return _keep_nearest(race, float32(expected / total), more)
+    return keep_nearest(race, float32(distances / total), more)
 
 
 @device
@@ -110,7 +78,8 @@ def keep_likeliest(race, p):
     if not whole or count_of(race) < FIRST_BEST:
         return True
     keep_row(race)
-    return _keep_nearest(race, float32(0.0), needed)
+    weigh(race)
+    return keep_nearest(race, float32(0.0), needed)
 
 
 @device
@@ -134,72 +103,3 @@ def drop_likely(race, threshold):
     if likely > 1:
         lower_high(race, last)
     return likely < 2 or last < before
-
-
-# -- the nearest that hold a mass ----------------------------------------------------------------------
-
-
-@device
-def _places(x, peak, center, start, scale):
-    """In which bucket logits are, by their distance from `center` below the peak: the whole part of it."""
-    return (absolute(_below(x, peak) - splat(center)) - splat(start)) * splat(scale)
-
-
-@device
-def _fill_buckets(race, center, start, scale):
-    """The mass of each bucket."""
-    masses, places, weights = race + _MASSES, race + _PLACES, race + _PLACES + 4 * LANES
-    for bucket in range(_BUCKETS):
-        put_f64(masses + 8 * bucket, 0.0)
-    peak, zero, end = splat(peak_of(race)), splat(float32(0.0)), splat(float32(_BUCKETS))
-    outside = splat(float32(-1.0))
-    for at in range(0, count_of(race), LANES):
-        x = read(race, at)
-        place = _places(x, peak, center, start, scale)
-        place = where_less(place, end, place, outside)
-        if max_f32(place) < 0:
-            continue
-        store_f32(places, maximum(place, zero))
-        store_f32(weights, where_less(place, zero, zero, exp(x - peak)))
-        for i in range(0, 4 * LANES, 4):
-            bucket = masses + 8 * int64(get_f32(places + i))
-            put_f64(bucket, get_f64(bucket) + float(get_f32(weights + i)))
-
-
-@device
-def _keep_nearest(race, center, needed):
-    """The fewest that are nearest to `center` below the peak and hold the mass `needed`. False where equals,
-    or what weighs next to nothing, must be told apart.
-
-    Buckets of nearly equal distance say where the border is, then finer ones within that.
-    """
-    start, scale, held, border = float32(0.0), float32(_SCALE), 0.0, 0
-    for level in range(_LEVELS):
-        _fill_buckets(race, center, start, scale)
-        border = 0
-        while border < _BUCKETS and held + get_f64(race + _MASSES + 8 * border) < needed:
-            held += get_f64(race + _MASSES + 8 * border)
-            border += 1
-        if border == _BUCKETS:
-            return False
-        if level < _LEVELS - 1:
-            start += float32(border) / scale
-            scale *= float32(_BUCKETS)
-    return _keep_before(race, center, start, scale, float32(border))
-
-
-@device
-def _keep_before(race, center, start, scale, border):
-    """Those in buckets up to `border`, of which one must be in it."""
-    out, zero, one = splat(float32(-INFINITE)), splat(float32(0.0)), splat(float32(1.0))
-    begin, end, peak = splat(border), splat(border + float32(1.0)), splat(peak_of(race))
-    negative_low, high, there = out, out, zero
-    for at in range(0, count_of(race), LANES):
-        x = read(race, at)
-        place = _places(x, peak, center, start, scale)
-        high = maximum(high, where_less(place, end, x, out))
-        negative_low = maximum(negative_low, where_less(place, end, zero - x, out))
-        there = there + where_less(place, begin, zero, where_less(place, end, one, zero))
-    raise_low(race, -max_f32(negative_low))
-    lower_high(race, max_f32(high))
-    return sum_f32(there) == 1

@@ -12,15 +12,17 @@ import math
 
 from edgellm.kernels.jit import device, float32, int32, int64
 from edgellm.kernels.layout import MOST_BEST
-from edgellm.kernels.math import exp
+from edgellm.kernels.math import exp_of_negative
 from edgellm.simd.folds import max_f32, sum_f32
 from edgellm.simd.ops import (
     get_f32,
+    get_f64,
     get_i64,
     lane_numbers,
     load_f32,
     maximum,
     put_f32,
+    put_f64,
     put_i64,
     splat,
     splat_i32,
@@ -34,12 +36,14 @@ TILE = 64  # logits that are looked at together
 INFINITE = math.inf
 
 # A race: eight words, then room for the best logits (a vector may be read across their end), their tokens
-# (i64), and the weights of a tile. _TOKENS is an address, or 0: places are tokens.
+# (i64), the weights of a tile, and marks (f64). _TOKENS is an address, or 0: places are tokens.
 _ROW, _VOCAB, _LOGITS, _TOKENS, _COUNT, _LOW, _HIGH, _PEAK = range(0, 64, 8)
 _BEST = 64
 _BEST_TOKENS = _BEST + 4 * (MOST_BEST + LANES)
 _WEIGHTS = _BEST_TOKENS + 8 * MOST_BEST
-RACE_BYTES = _WEIGHTS + 4 * TILE
+_MOST_MARKS = 64
+_MARKS = _WEIGHTS + 4 * TILE
+RACE_BYTES = _MARKS + 8 * _MOST_MARKS
 
 
 @device
@@ -115,11 +119,13 @@ def token_of(race, place):
 @device
 def read(race, at):
     """The 16 logits from place `at` on; -inf for those that are out, or not there."""
-    x, out = load_f32(get_i64(race + _LOGITS) + 4 * at), splat(float32(-INFINITE))
-    x = where_less(x, splat(get_f32(race + _LOW)), out, x)
-    x = where_less(splat(get_f32(race + _HIGH)), x, out, x)
-    last = int32(min(get_i64(race + _COUNT) - 1 - at, LANES))
-    return where_at_most(lane_numbers(), splat_i32(last), x, out)
+    logits, out = load_f32(get_i64(race + _LOGITS) + 4 * at), splat(float32(-INFINITE))
+    x = where_less(splat(get_f32(race + _HIGH)), logits, out, logits)
+    x = where_less(logits, splat(get_f32(race + _LOW)), out, x)
+    last = count_of(race) - 1 - at
+    if last < LANES:
+        x = where_at_most(lane_numbers(), splat_i32(int32(last)), x, out)
+    return x
 
 
 # -- the best ----------------------------------------------------------------------------------------
@@ -183,11 +189,11 @@ def find_best(race, most):
 
 
 @device
-def tile_weights(race, first, temperature):
+def tile_weights(race, first, sharpness):
     """Softmax before its division, of the tile that begins at `first`, 1 for the peak; their sum."""
     peak, total = splat(peak_of(race)), splat(float32(0.0))
     for at in range(0, min(TILE, count_of(race) - first), LANES):
-        weight = exp((read(race, first + at) - peak) / splat(temperature))
+        weight = exp_of_negative((read(race, first + at) - peak) * splat(sharpness))
         store_f32(race + _WEIGHTS + 4 * at, weight)
         total = total + weight
     return float(sum_f32(total))
@@ -200,21 +206,36 @@ def weight_of(race, place):
 
 
 @device
-def mass(race, temperature):
-    """The sum of all weights."""
-    total = 0.0
+def mass(race, sharpness):
+    """The sum of all weights, and on the way what it was at some tiles: `choose` begins at one of them."""
+    total, step = 0.0, _tiles_between_marks(race)
     for first in range(0, count_of(race), TILE):
-        total += tile_weights(race, first, temperature)
+        if first // TILE % step == 0:
+            put_f64(_mark(race, first // TILE // step), total)
+        total += tile_weights(race, first, sharpness)
     return total
 
 
 @device
-def choose(race, temperature, uniform):
-    """A token, at `uniform` in [0, 1) of the weights: the tile first, then one in it."""
-    target = mass(race, temperature) * uniform
-    held, place = 0.0, int64(-1)
-    for first in range(0, count_of(race), TILE):
-        in_tile = tile_weights(race, first, temperature)
+def _tiles_between_marks(race):
+    return count_of(race) // TILE // _MOST_MARKS + 1
+
+
+@device
+def _mark(race, number):
+    return race + _MARKS + 8 * number
+
+
+@device
+def choose(race, sharpness, uniform):
+    """A token, at `uniform` in [0, 1) of the weights: a mark first, then the tile, then one in it."""
+    target = mass(race, sharpness) * uniform
+    step, begin = _tiles_between_marks(race) * TILE, int64(0)
+    while begin + step < count_of(race) and get_f64(_mark(race, (begin + step) // step)) < target:
+        begin += step
+    held, place = get_f64(_mark(race, begin // step)), int64(-1)
+    for first in range(begin, count_of(race), TILE):
+        in_tile = tile_weights(race, first, sharpness)
         if held + in_tile > target or place < 0:
             within = held
             for i in range(first, min(first + TILE, count_of(race))):

@@ -8,7 +8,7 @@ same row.
 
 from __future__ import annotations
 
-from edgellm.kernels.filters import ROOM, drop_likely, keep_likeliest, keep_near_peak, keep_typical
+from edgellm.kernels.filters import drop_likely, keep_likeliest, keep_near_peak, keep_typical
 from edgellm.kernels.jit import device, float32, int64, kernel
 from edgellm.kernels.layout import (
     DR_FREQUENCY,
@@ -36,6 +36,7 @@ from edgellm.kernels.layout import (
     SM_LOGITS,
     SM_STRIDE,
 )
+from edgellm.kernels.nearest import ROOM
 from edgellm.kernels.race import choose, enter, find_best, keep_best, peak_of, raise_low, token_of
 from edgellm.simd.ops import get_f32, get_f64, get_i64, put_f32, put_f64, put_i64, room
 
@@ -104,7 +105,7 @@ def _decide(race, draw):
         return token_of(race, int64(0))
     if not _narrow(race, draw):
         return int64(-1)
-    return choose(race, float32(max(temperature, _COLDEST)), get_f64(draw + 8 * DR_UNIFORM))
+    return choose(race, float32(1 / max(temperature, _COLDEST)), get_f64(draw + 8 * DR_UNIFORM))
 
 
 @kernel

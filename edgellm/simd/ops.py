@@ -141,6 +141,7 @@ def _low_bytes(b, value):
 
 
 store_f32 = _storer(F32)
+store_f64 = _storer(F32, lambda b, value: b.fpext(value, ir.VectorType(_F64, LANES)))  # as f64
 store_bytes = _storer(BYTES)
 store_f16 = _storer(F32, _finite_half)
 store_i32 = _storer(I32)
@@ -321,6 +322,17 @@ def where_at_most(typing, x, limit, yes, no):
         return b.select(b.icmp_signed("<=", args[0], args[1]), args[2], args[3])
 
     return F32(I32, I32, F32, F32), emit
+
+
+@intrinsic
+def any_less(typing, x, limit):
+    """Whether x < limit in any lane."""
+
+    def emit(context, b, signature, args):
+        less = b.zext(b.fcmp_ordered("<", *args), ir.VectorType(_I8, LANES))
+        return b.icmp_signed("!=", call(b, "llvm.vector.reduce.or.v16i8", _I8, less), ir.Constant(_I8, 0))
+
+    return types.boolean(F32, F32), emit
 
 
 @intrinsic

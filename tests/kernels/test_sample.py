@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from harness import address, call, header
@@ -9,6 +11,7 @@ from harness import address, call, header
 from edgellm.backends.cpu.draws import DrawTable
 from edgellm.kernels import layout as L
 from edgellm.sampling import Draw, Sampler, SamplingParams, samplers
+from edgellm.sampling.candidates import Candidates
 
 CHAINS = {
     "greedy": {"temperature": 0},
@@ -101,6 +104,44 @@ def test_equals_are_taken_by_id():
 def test_equals_at_a_border_are_left_to_numpy(chain):
     sampler = Sampler(SamplingParams(**CHAINS[chain] | {"top_k": 0, "xtc_threshold": 3e-4}), 0)
     assert kernel(np.zeros((1, 3200), np.float32), [sampler.draw([], 3200)]) == [-1]
+
+
+SHAPES = {
+    "flat": lambda rng, n: rng.standard_normal(n) * 0.01,
+    "even": lambda rng, n: rng.standard_normal(n),
+    "as models have it": lambda rng, n: rng.standard_normal(n) * 2.5,
+    "steep": lambda rng, n: rng.standard_normal(n) * 6,
+    "some far above": lambda rng, n: np.where(rng.random(n) < 1e-3, 10, 0) + rng.standard_normal(n),
+    "one far above": lambda rng, n: np.where(np.arange(n) == 77, 25, 0) + rng.standard_normal(n),
+    "most far below": lambda rng, n: np.where(rng.random(n) < 0.9, -1e4, 0) + rng.standard_normal(n),
+    "most impossible": lambda rng, n: np.where(rng.random(n) < 0.9, -np.inf, 0) + rng.standard_normal(n),
+    "in two places": lambda rng, n: np.where(rng.random(n) < 0.5, 4, 0) + rng.standard_normal(n) * 0.1,
+    "with a long tail": lambda rng, n: -(rng.exponential(3.0, n) ** 1.5),
+}
+
+
+@pytest.mark.parametrize("vocab", [300, 33_000])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_last_that_is_kept_is_the_one_in_numpy(shape, vocab):
+    """Tokens sorted so that the one at the border is the first or the last of those kept."""
+    rng, asked, undecided = np.random.default_rng(vocab), 0, 0
+    logits = np.sort(SHAPES[shape](rng, vocab).astype(np.float32))
+    for chain, p in itertools.product(("top_p", "typical_p"), (0.03, 0.4, 0.9, 0.95, 0.999)):
+        all_but = {"temperature": 1, "top_k": 0, "min_p": 0, "top_p": 1, "logit_bias": {}}
+        sampler = Sampler(SamplingParams(**all_but | {chain: p}), 0)
+        if chain == "typical_p":
+            weight = np.exp(logits - logits[-1], dtype=np.float64)
+            below = np.minimum(logits[-1] - logits, 200)
+            apart = np.abs(below - np.float32((weight * below).sum() / weight.sum()))
+            logits = logits[np.argsort(-apart, kind="stable")]
+        apply = {"top_p": samplers.top_p, "typical_p": samplers.typical}[chain]
+        kept = apply(Candidates(np.arange(vocab), logits), p)
+        draws = [sampler.draw([], vocab)._replace(uniform=u) for u in (0.0, 1 - 2.0**-53)]
+        for token, draw in zip(kernel(room_for(np.stack([logits] * 2)), draws), draws, strict=True):
+            asked, undecided = asked + 1, undecided + (token < 0)
+            off = abs(token - samplers.choose(kept, draw.uniform))
+            assert token < 0 or off <= 1  # a sum of f32 may fall on either side of the mass
+    assert undecided <= asked // 10
 
 
 def test_the_draw_follows_the_probabilities():
