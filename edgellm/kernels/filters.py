@@ -8,7 +8,7 @@ import math
 
 from edgellm.kernels.jit import device, float32, int64
 from edgellm.kernels.layout import FIRST_BEST, MOST_BEST
-from edgellm.kernels.nearest import keep_nearest, weigh
+from edgellm.kernels.nearest import keep_nearest, sampled_mass, weigh
 from edgellm.kernels.race import (
     INFINITE,
     TILE,
@@ -64,7 +64,10 @@ def keep_typical(race, p):
 @device
 def keep_likeliest(race, p):
     """top_p: the fewest best that hold the mass p, at least one."""
-    needed, whole = max(p * mass(race, float32(1.0)), _TINY), not is_sorted(race)
+    whole = not is_sorted(race)
+    if whole and p * sampled_mass(race) > 2 * FIRST_BEST:  # none of which weighs more than 1
+        return _keep_many(race, p)
+    needed = max(p * mass(race, float32(1.0)), _TINY)
     if whole:
         keep_best(race, find_best(race, int64(FIRST_BEST)))
     held = 0.0
@@ -78,8 +81,13 @@ def keep_likeliest(race, p):
     if not whole or count_of(race) < FIRST_BEST:
         return True
     keep_row(race)
-    weigh(race)
-    return keep_nearest(race, float32(0.0), needed)
+    return _keep_many(race, p)
+
+
+@device
+def _keep_many(race, p):
+    total, _ = weigh(race)
+    return keep_nearest(race, float32(0.0), max(p * total, _TINY))
 
 
 @device

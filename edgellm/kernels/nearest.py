@@ -48,7 +48,7 @@ _HOPELESS = 200.0  # so far below the peak that nothing weighs anything
 _FARTHEST_BITS = int(np.float32(_HOPELESS).view(np.int32))  # of an f32: no distance is more
 _BUCKETS = 2048  # the last is for all beyond, which is never told apart
 _MEANS = 3.0  # how many mean distances they reach
-_SAMPLED = 8192  # about as many tokens are looked at for the mean
+_SAMPLED = 8192  # about as many tokens are looked at first
 _LISTED = 8192  # tokens near the border; more are left to NumPy
 _SLACK = 2  # buckets, on either side of those where the border may be: distances are rounded
 
@@ -73,12 +73,26 @@ def _below(x, peak):
 
 
 @device
+def _sample_step(race):
+    return LANES * (count_of(race) // _SAMPLED + 1)
+
+
+@device
+def sampled_mass(race):
+    """About the mass of all."""
+    peak, total = splat(peak_of(race)), splat(float32(0.0))
+    for at in range(0, count_of(race), _sample_step(race)):
+        total = total + exp_of_negative(read(race, at) - peak)
+    return sum_f32(total) * (_sample_step(race) // LANES)
+
+
+@device
 def _find_scale(race):
     """From a sample: buckets are to reach some mean distances."""
     peak, out = splat(peak_of(race)), splat(float32(-INFINITE))
     zero, one = splat(float32(0.0)), splat(float32(1.0))
     count, total = zero, zero
-    for at in range(0, count_of(race), LANES * (count_of(race) // _SAMPLED + 1)):
+    for at in range(0, count_of(race), _sample_step(race)):
         x = read(race, at)
         count = count + where_less(out, x, one, zero)
         total = total + where_less(out, x, _below(x, peak), zero)
