@@ -41,12 +41,22 @@ def test_it_knows_the_capital_of_france(llm):
     assert answer.finish_reason == "stop"
 
 
-def test_as_the_catalogue_recommends_it_comes_to_an_end(llm):
+@pytest.mark.parametrize(
+    ("question", "word"),
+    [
+        ("What is the capital of France?", "Paris"),
+        ("What is 2 + 2?", "4"),
+        ("Name three fruits.", "Bananas"),
+        ("What is the capital of Italy?", ""),
+        ("Give me a short story about a cat.", "cat"),
+    ],
+)
+def test_as_the_catalogue_recommends_an_answer_is_one_and_comes_to_an_end(llm, question, word):
     """A chat has no other limit than the context: an answer that repeats itself goes on for a minute."""
-    for seed in range(12):
-        params = edgellm.SamplingParams(**recommended_sampling(DEFAULT_MODEL), seed=seed, max_tokens=400)
-        answer = llm.chat([{"role": "user", "content": "What is the capital of France?"}], params=params)
-        assert answer.finish_reason == "stop", (seed, answer.text)
+    params = edgellm.SamplingParams(**recommended_sampling(DEFAULT_MODEL), max_tokens=400)
+    answer = llm.chat([{"role": "user", "content": question}], params=params)
+    assert answer.finish_reason == "stop", answer.text
+    assert word in answer.text
 
 
 def test_a_chat_of_five_turns_computes_only_what_is_new(llm):
