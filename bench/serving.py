@@ -50,11 +50,8 @@ def start(model: str, threads: int) -> tuple[subprocess.Popen[str], int]:
 def ask(port: int, clients: int, tokens: int, stream: bool) -> float:
     """Tokens per second of so many clients together, from the first request to the last byte."""
     body = {"max_tokens": tokens, "temperature": 0, "ignore_eos": True, "stream": stream}
-    sockets, counts, began = (
-        selectors.DefaultSelector(),
-        dict.fromkeys(range(clients), 0),
-        time.perf_counter(),
-    )
+    sockets, counts = selectors.DefaultSelector(), dict.fromkeys(range(clients), 0)
+    began = time.perf_counter()
     for client in range(clients):
         text = json.dumps({**body, "prompt": [client, *PROMPT]})
         connection = socket.create_connection((HOST, port))

@@ -86,6 +86,7 @@ def keep_likeliest(race, p):
 
 @device
 def _keep_many(race, p):
+    """The same where too many hold it to be sorted."""
     total, _ = weigh(race)
     return keep_nearest(race, float32(0.0), max(p * total, _TINY))
 

@@ -21,7 +21,7 @@ from edgellm.kernels.race import (
     raise_low,
     read,
 )
-from edgellm.simd.folds import max_f32, sum_f32
+from edgellm.simd.folds import max_f32, min_f32, sum_f32
 from edgellm.simd.ops import (
     absolute,
     any_less,
@@ -53,7 +53,7 @@ _LISTED = 8192  # tokens near the border; more are left to NumPy
 _SLACK = 2  # buckets, on either side of those where the border may be: distances are rounded
 
 # After a race: buckets in a unit of distance, the lowest and the highest logit that is surely kept (f32); the
-# buckets' masses (f64); 16 tokens' buckets (i32) and weights (f64); the listed logits and weights (f32).
+# buckets' masses (f64); 16 tokens' buckets (i32) or logits, and weights (f64); the list's logits and weights.
 _SCALE, _LOWEST, _HIGHEST = range(RACE_BYTES, RACE_BYTES + 12, 4)
 _MASSES = RACE_BYTES + 16
 _PLACES = _MASSES + 8 * _BUCKETS
@@ -169,14 +169,14 @@ def _list(race, middle, sure, unsure):
     """List those whose buckets are more than `sure` and at most `unsure` from the middle, and put down the
     lowest and the highest of those nearer; how many are listed, or -1 where they are too many.
     """
-    peak, zero, out = splat(peak_of(race)), splat(float32(0.0)), splat(float32(-INFINITE))
-    count, highest, negative_lowest = int64(0), out, out
+    peak, out, nowhere = splat(peak_of(race)), splat(float32(-INFINITE)), splat(float32(INFINITE))
+    count, highest, lowest = int64(0), out, nowhere
     for at in range(0, count_of(race), LANES):
         x = read(race, at)
         apart = absolute(to_f32(_places(race, _below(x, peak))) - splat(middle))
         near = where_less(splat(sure), apart, out, x)
         highest = maximum(highest, near)
-        negative_lowest = maximum(negative_lowest, where_less(out, near, zero - near, out))
+        lowest = minimum(lowest, where_less(out, near, near, nowhere))
         x = where_less(splat(sure), apart, where_less(splat(unsure), apart, out, x), out)
         if any_less(out, x):
             if count > _LISTED - LANES:
@@ -186,7 +186,7 @@ def _list(race, middle, sure, unsure):
     for at in range(0, count, LANES):
         store_f32(race + _LIST_WEIGHTS + 4 * at, exp_of_negative(load_f32(race + _LIST + 4 * at) - peak))
     put_f32(race + _HIGHEST, max_f32(highest))
-    put_f32(race + _LOWEST, -max_f32(negative_lowest))
+    put_f32(race + _LOWEST, min_f32(lowest))
     return count
 
 
@@ -232,15 +232,16 @@ def _keep_listed(race, count, center, held, needed):
             within = bits
         else:
             far = bits
-    border, out = bits_float(splat_i32(int32(far))), splat(float32(-INFINITE))
+    border = bits_float(splat_i32(int32(far)))
+    out, nowhere = splat(float32(-INFINITE)), splat(float32(INFINITE))
     zero, one, at_border = splat(float32(0.0)), splat(float32(1.0)), splat(float32(0.0))
-    highest, negative_lowest = splat(get_f32(race + _HIGHEST)), splat(-get_f32(race + _LOWEST))
+    highest, lowest = splat(get_f32(race + _HIGHEST)), splat(get_f32(race + _LOWEST))
     for at in range(0, count, LANES):
         x, distance = load_f32(race + _LIST + 4 * at), _listed_distances(race, at, center)
         kept = where_less(border, distance, out, x)
         highest = maximum(highest, kept)
-        negative_lowest = maximum(negative_lowest, where_less(out, kept, zero - kept, out))
+        lowest = minimum(lowest, where_less(out, kept, kept, nowhere))
         at_border = at_border + where_less(distance, border, zero, where_less(out, kept, one, zero))
-    raise_low(race, -max_f32(negative_lowest))
+    raise_low(race, min_f32(lowest))
     lower_high(race, max_f32(highest))
     return sum_f32(at_border) == 1

@@ -230,11 +230,11 @@ def _mark(race, number):
 def choose(race, sharpness, uniform):
     """A token, at `uniform` in [0, 1) of the weights: a mark first, then the tile, then one in it."""
     target = mass(race, sharpness) * uniform
-    step, begin = _tiles_between_marks(race) * TILE, int64(0)
-    while begin + step < count_of(race) and get_f64(_mark(race, (begin + step) // step)) < target:
-        begin += step
-    held, place = get_f64(_mark(race, begin // step)), int64(-1)
-    for first in range(begin, count_of(race), TILE):
+    step, mark = _tiles_between_marks(race) * TILE, int64(0)
+    while (mark + 1) * step < count_of(race) and get_f64(_mark(race, mark + 1)) < target:
+        mark += 1
+    held, place = get_f64(_mark(race, mark)), int64(-1)
+    for first in range(mark * step, count_of(race), TILE):
         in_tile = tile_weights(race, first, sharpness)
         if held + in_tile > target or place < 0:
             within = held

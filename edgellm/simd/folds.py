@@ -9,7 +9,7 @@ from numba.core import types
 
 from edgellm.simd import ops
 from edgellm.simd.lowering import call, const, shuffle
-from edgellm.simd.ops import larger, load, magnitude, unary
+from edgellm.simd.ops import larger, load, magnitude, smaller, unary
 from edgellm.simd.types import BYTES_IR, F32, F32_IR, I32, I32_IR, LANES
 
 # -- one row -----------------------------------------------------------------------------------------
@@ -43,6 +43,7 @@ def _whole_sum(b, x, y):
 sum_f32 = _fold(_sum, F32, types.float32)
 sum_i32 = _fold(_whole_sum, I32, types.int32)
 max_f32 = _fold(larger, F32, types.float32)
+min_f32 = _fold(smaller, F32, types.float32)
 
 
 # -- sixteen rows at once, from where they stand in memory -------------------------------------------

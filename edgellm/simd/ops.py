@@ -235,6 +235,11 @@ def larger(b, x, y):
     return b.select(b.fcmp_ordered(">", x, y), x, y)
 
 
+def smaller(b, x, y):
+    """x where it is the smaller, else y."""
+    return b.select(b.fcmp_ordered("<", x, y), x, y)
+
+
 splat = unary(lambda b, x: broadcast(b, x, F32_IR), F32, types.float32)
 splat_i32 = unary(lambda b, x: broadcast(b, x, I32_IR), I32, types.int32)
 to_f32 = unary(lambda b, x: b.sitofp(x, F32_IR), F32, I32)
@@ -243,7 +248,7 @@ bits_float = unary(lambda b, x: b.bitcast(x, F32_IR), F32, I32)
 absolute = unary(magnitude, F32, F32)
 sqrt = unary(lambda b, x: call(b, "llvm.sqrt.f32", _F32, x), types.float32, types.float32)
 maximum = _binary(larger, F32)
-minimum = _binary(lambda b, x, y: b.select(b.fcmp_ordered("<", x, y), x, y), F32)
+minimum = _binary(smaller, F32)
 
 _add_f32, _add_i32 = _binary(lambda b, x, y: b.fadd(x, y), F32), _binary(lambda b, x, y: b.add(x, y), I32)
 _sub_f32, _sub_i32 = _binary(lambda b, x, y: b.fsub(x, y), F32), _binary(lambda b, x, y: b.sub(x, y), I32)

@@ -125,16 +125,15 @@ SHAPES = {
 def test_the_last_that_is_kept_is_the_one_in_numpy(shape, vocab):
     """Tokens sorted so that the one at the border is the first or the last of those kept."""
     rng, asked, undecided = np.random.default_rng(vocab), 0, 0
-    logits = np.sort(SHAPES[shape](rng, vocab).astype(np.float32))
+    rising = np.sort(SHAPES[shape](rng, vocab).astype(np.float32))
+    weight, below = np.exp(rising - rising[-1], dtype=np.float64), np.minimum(rising[-1] - rising, 200)
+    apart = np.abs(below - np.float32((weight * below).sum() / weight.sum()))
+    nearing = rising[np.argsort(-apart, kind="stable")]
     for chain, p in itertools.product(("top_p", "typical_p"), (0.03, 0.4, 0.9, 0.95, 0.999)):
         all_but = {"temperature": 1, "top_k": 0, "min_p": 0, "top_p": 1, "logit_bias": {}}
         sampler = Sampler(SamplingParams(**all_but | {chain: p}), 0)
-        if chain == "typical_p":
-            weight = np.exp(logits - logits[-1], dtype=np.float64)
-            below = np.minimum(logits[-1] - logits, 200)
-            apart = np.abs(below - np.float32((weight * below).sum() / weight.sum()))
-            logits = logits[np.argsort(-apart, kind="stable")]
-        apply = {"top_p": samplers.top_p, "typical_p": samplers.typical}[chain]
+        cases = {"top_p": (samplers.top_p, rising), "typical_p": (samplers.typical, nearing)}
+        apply, logits = cases[chain]
         kept = apply(Candidates(np.arange(vocab), logits), p)
         draws = [sampler.draw([], vocab)._replace(uniform=u) for u in (0.0, 1 - 2.0**-53)]
         for token, draw in zip(kernel(room_for(np.stack([logits] * 2)), draws), draws, strict=True):
