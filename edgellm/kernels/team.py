@@ -61,7 +61,7 @@ from edgellm.simd.ops import get_i64
 _SHIFT = 24
 _LOW = (1 << _SHIFT) - 1
 _SPINS = 20_000  # looks at the epoch before a worker goes to sleep: about half a millisecond
-_LOOKS = 400  # looks at a done count between two looks at the clock: up to 0.15 ms
+_LOOKS = 400  # looks at a done count between two looks at the clock
 _STALL_NS = 2_000_000  # a worker that holds up the others this long (a server's own thread takes a core for
 # about 1 ms in each step, to send eight tokens), and longer than ...
 _STALL_CHUNKS = 4  # ... so many of our longest chunks, is benched;
