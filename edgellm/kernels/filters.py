@@ -6,28 +6,34 @@ from __future__ import annotations
 
 import math
 
+from edgellm.kernels.best import find_best
+from edgellm.kernels.buckets import sampled_mass, weigh
 from edgellm.kernels.jit import device, float32, int64
 from edgellm.kernels.layout import FIRST_BEST, MOST_BEST
-from edgellm.kernels.nearest import keep_nearest, sampled_mass, weigh
+from edgellm.kernels.nearest import keep_nearest
 from edgellm.kernels.race import (
     INFINITE,
+    MEASURE_SPREAD,
+    MOST_PARTS,
     TILE,
     count_of,
-    find_best,
+    go_over,
     is_sorted,
     keep_best,
     keep_row,
     logit_of,
     lower_high,
     mass,
+    part_of,
     peak_of,
     raise_low,
     read,
+    sum_at,
     tile_weights,
     weight_of,
 )
 from edgellm.simd.folds import sum_f32
-from edgellm.simd.ops import splat, where_less
+from edgellm.simd.ops import get_f64, put_f64, splat, where_less
 from edgellm.simd.types import LANES
 
 _TINY = 1e-300  # less than any weight
@@ -37,11 +43,24 @@ _TINY = 1e-300  # less than any weight
 def keep_near_peak(race, n):
     """top_n_sigma: within n standard deviations of the peak."""
     count, total, squares = 0.0, 0.0, 0.0
+    for part in range(go_over(race, MEASURE_SPREAD, MOST_PARTS)):
+        count += get_f64(sum_at(race, part, 0))
+        total += get_f64(sum_at(race, part, 1))
+        squares += get_f64(sum_at(race, part, 2))
+    variance = max(squares / count - (total / count) ** 2, 0.0)
+    raise_low(race, float32(float(peak_of(race)) - n * math.sqrt(variance)))
+
+
+@device
+def measure_spread(race, part):
+    """Of a part: how many are finite, the sum of their distances from the peak, and of the squares."""
+    begin, end = part_of(race, part)
+    count, total, squares = 0.0, 0.0, 0.0
     peak, out = splat(peak_of(race)), splat(float32(-INFINITE))
     zero, one = splat(float32(0.0)), splat(float32(1.0))
-    for first in range(0, count_of(race), TILE):
+    for first in range(begin, end, TILE):
         finite, apart, square = zero, zero, zero
-        for at in range(first, min(first + TILE, count_of(race)), LANES):
+        for at in range(first, min(first + TILE, end), LANES):
             x = read(race, at)
             below = where_less(out, x, x - peak, zero)
             finite = finite + where_less(out, x, one, zero)
@@ -49,8 +68,9 @@ def keep_near_peak(race, n):
         count += float(sum_f32(finite))
         total += float(sum_f32(apart))
         squares += float(sum_f32(square))
-    variance = max(squares / count - (total / count) ** 2, 0.0)
-    raise_low(race, float32(float(peak_of(race)) - n * math.sqrt(variance)))
+    put_f64(sum_at(race, part, 0), count)
+    put_f64(sum_at(race, part, 1), total)
+    put_f64(sum_at(race, part, 2), squares)
 
 
 @device
@@ -67,12 +87,12 @@ def keep_likeliest(race, p):
     whole = not is_sorted(race)
     if whole and p * sampled_mass(race) > 2 * FIRST_BEST:  # none of which weighs more than 1
         return _keep_many(race, p)
-    needed = max(p * mass(race, float32(1.0)), _TINY)
+    needed = max(p * mass(race), _TINY)
     if whole:
         keep_best(race, find_best(race, int64(FIRST_BEST)))
     held = 0.0
     for first in range(0, count_of(race), TILE):
-        tile_weights(race, first, float32(1.0))
+        tile_weights(race, first)
         for place in range(first, min(first + TILE, count_of(race))):
             held += weight_of(race, place)
             if held >= needed:
@@ -94,13 +114,13 @@ def _keep_many(race, p):
 @device
 def drop_likely(race, threshold):
     """XTC: without the best, but for the last that is at least `threshold` likely."""
-    needed, whole = max(threshold * mass(race, float32(1.0)), _TINY), not is_sorted(race)
+    needed, whole = max(threshold * mass(race), _TINY), not is_sorted(race)
     most = int(min(1 / max(threshold, _TINY), MOST_BEST - 1.0)) + 1  # one more than can be likely
     if whole:
         keep_best(race, find_best(race, most))
     likely, before, last = 0, float32(INFINITE), float32(INFINITE)
     for first in range(0, count_of(race), TILE):
-        tile_weights(race, first, float32(1.0))
+        tile_weights(race, first)
         for place in range(first, min(first + TILE, count_of(race))):
             if weight_of(race, place) >= needed:
                 before, last = last, logit_of(race, place)

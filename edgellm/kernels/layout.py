@@ -26,7 +26,12 @@ H_DRAWS = 10  # address, i64 [O, DR_WORDS], or 0
 H_TOKEN_IDS = 11  # address, i32 [T]
 H_PARTS = 12  # in how many parts, by columns, heads or rows, ops that go row by row cut a chunk
 H_APART = 13  # whether each row is another sequence's, so that no two write to one page
-HEADER_WORDS = 14
+H_ASKS = 14  # whether a chunk asks for help with its parts (kernels/helping.py)
+H_PARTS_LEFT = 15  # (serial:40, parts that nobody has taken:24)
+H_PARTS_DONE = 16
+H_PART_KERNEL = 17  # address
+H_PART_ARGS = 18  # address
+HEADER_WORDS = 19
 
 # An attention item: first row, rows, first position, address of the page table (i32). IT_SPAN is -1 for all
 # keys, else the number of the one span to attend to, whose result goes to slot IT_SLOT.
@@ -267,8 +272,8 @@ def attention_part(heads: int, head_dim: int) -> int:
 
 
 # sample.draw
-SM_LOGITS, SM_STRIDE = range(2)  # f32 rows; number: bytes from row to row
-SM_WORDS = 2
+SM_LOGITS, SM_STRIDE, SM_PART = range(3)  # f32 rows; number: bytes from row to row; sample.part
+SM_WORDS = 3
 MOST_BEST = 256  # tokens that are sorted
 FIRST_BEST = 64  # that top_p sorts, as NumPy does; where more hold the mass, it sorts none
 

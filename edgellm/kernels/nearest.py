@@ -1,25 +1,40 @@
 """The fewest tokens that are nearest to some distance below the peak and hold a mass together: what typical_p
 keeps, and top_p (nearest to 0) where many hold it.
 
-`weigh` reads all of them once, into buckets of nearly equal distance, which say where the border is but for a
-few buckets; a second pass lists what is in those; bisection finds the border among these, to the last bit.
+`weigh` reads all of them once, into buckets of nearly equal distance (`buckets.py`), which say where the
+border is but for a few buckets; a second pass lists what is in those; bisection finds the border among these,
+to the last bit. Of equals at the border, the first are kept.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from edgellm.kernels.buckets import (
+    BUCKETS,
+    BUCKETS_BYTES,
+    HOPELESS,
+    MOST_AREAS,
+    below_peak,
+    bucket_of,
+    buckets_of,
+    mass_at,
+)
 from edgellm.kernels.jit import device, float32, int32, int64
-from edgellm.kernels.math import exp_of_negative, round_to_i32
+from edgellm.kernels.math import exp_of_negative
 from edgellm.kernels.race import (
     INFINITE,
-    RACE_BYTES,
+    LIST_NEAR,
     TILE,
     count_of,
+    go_over,
     lower_high,
+    part_of,
+    parts_of,
     peak_of,
     raise_low,
     read,
+    strike,
 )
 from edgellm.simd.folds import max_f32, min_f32, sum_f32
 from edgellm.simd.ops import (
@@ -27,173 +42,106 @@ from edgellm.simd.ops import (
     any_less,
     bits_float,
     get_f32,
-    get_f64,
-    get_i32,
+    get_i64,
     load_f32,
     maximum,
     minimum,
     put_f32,
-    put_f64,
+    put_i64,
     splat,
     splat_i32,
     store_f32,
-    store_f64,
-    store_i32,
     to_f32,
     where_less,
 )
 from edgellm.simd.types import LANES
 
-_HOPELESS = 200.0  # so far below the peak that nothing weighs anything
-_FARTHEST_BITS = int(np.float32(_HOPELESS).view(np.int32))  # of an f32: no distance is more
-_BUCKETS = 2048  # the last is for all beyond, which is never told apart
-_MEANS = 3.0  # how many mean distances they reach
-_SAMPLED = 8192  # about as many tokens are looked at first
-_LISTED = 8192  # tokens near the border; more are left to NumPy
+_FARTHEST_BITS = int(np.float32(HOPELESS).view(np.int32))  # of an f32: no distance is more
+_LISTED = 4096  # tokens near the border, of a part; more are left to NumPy
 _SLACK = 2  # buckets, on either side of those where the border may be: distances are rounded
 
-# After a race: buckets in a unit of distance, the lowest and the highest logit that is surely kept (f32); the
-# buckets' masses (f64); 16 tokens' buckets (i32) or logits, and weights (f64); the list's logits and weights.
-_SCALE, _LOWEST, _HIGHEST = range(RACE_BYTES, RACE_BYTES + 12, 4)
-_MASSES = RACE_BYTES + 16
-_PLACES = _MASSES + 8 * _BUCKETS
-_WEIGHTS = _PLACES + 4 * LANES
-_LIST = _WEIGHTS + 8 * LANES
+# After the buckets: what to list, from where; and for each part the lowest and the highest logit that is
+# surely kept (f32); how many are listed, or -1; 16 logits; the list's logits and weights.
+_MIDDLE, _SURE, _UNSURE = range(BUCKETS_BYTES, BUCKETS_BYTES + 12, 4)
+_AREAS = BUCKETS_BYTES + 16
+_LOWEST, _HIGHEST, _COUNT, _LANES = 0, 4, 8, 16
+_LIST = _LANES + 4 * LANES
 _LIST_WEIGHTS = _LIST + 4 * (_LISTED + LANES)
-ROOM = _LIST_WEIGHTS + 4 * (_LISTED + LANES)
+_AREA_BYTES = _LIST_WEIGHTS + 4 * (_LISTED + LANES)
+ROOM = _AREAS + MOST_AREAS * _AREA_BYTES
 
 
 @device
-def _below(x, peak):
-    """How far below the peak, but at most where nothing weighs anything."""
-    return minimum(peak - x, splat(float32(_HOPELESS)))
-
-
-# -- all of them -------------------------------------------------------------------------------------
-
-
-@device
-def _sample_step(race):
-    return LANES * (count_of(race) // _SAMPLED + 1)
-
-
-@device
-def sampled_mass(race):
-    """About the mass of all."""
-    peak, total = splat(peak_of(race)), splat(float32(0.0))
-    for at in range(0, count_of(race), _sample_step(race)):
-        total = total + exp_of_negative(read(race, at) - peak)
-    return sum_f32(total) * (_sample_step(race) // LANES)
-
-
-@device
-def _find_scale(race):
-    """From a sample: buckets are to reach some mean distances."""
-    peak, out = splat(peak_of(race)), splat(float32(-INFINITE))
-    zero, one = splat(float32(0.0)), splat(float32(1.0))
-    count, total = zero, zero
-    for at in range(0, count_of(race), _sample_step(race)):
-        x = read(race, at)
-        count = count + where_less(out, x, one, zero)
-        total = total + where_less(out, x, _below(x, peak), zero)
-    mean = max(sum_f32(total) / max(sum_f32(count), float32(1.0)), float32(1e-6))
-    put_f32(race + _SCALE, float32(_BUCKETS / _MEANS) / mean)
-
-
-@device
-def _places(race, below):
-    """Their buckets, as i32."""
-    place = minimum(below * splat(get_f32(race + _SCALE)), splat(float32(_BUCKETS - 1)))
-    return round_to_i32(place)
-
-
-@device
-def weigh(race):
-    """Fill the buckets: the mass of all, and the sum of their distances below the peak by weight."""
-    _find_scale(race)
-    masses, places, weights = race + _MASSES, race + _PLACES, race + _WEIGHTS
-    for bucket in range(_BUCKETS):
-        put_f64(masses + 8 * bucket, 0.0)
-    peak, total, distances = splat(peak_of(race)), 0.0, 0.0
-    for first in range(0, count_of(race), TILE):
-        in_tile, terms = splat(float32(0.0)), splat(float32(0.0))
-        for at in range(first, min(first + TILE, count_of(race)), LANES):
-            x = read(race, at)
-            weight, below = exp_of_negative(x - peak), _below(x, peak)
-            in_tile, terms = in_tile + weight, terms + weight * below
-            store_i32(places, _places(race, below))
-            store_f64(weights, weight)
-            for i in range(LANES):
-                bucket = masses + 8 * int64(get_i32(places + 4 * i))
-                put_f64(bucket, get_f64(bucket) + get_f64(weights + 8 * i))
-        total += float(sum_f32(in_tile))
-        distances += float(sum_f32(terms))
-    return total, distances
-
-
-# -- the border --------------------------------------------------------------------------------------
+def _area(race, part):
+    return race + _AREAS + _AREA_BYTES * part
 
 
 @device
 def keep_nearest(race, center, needed):
     """After `weigh`: only the fewest that are nearest to `center` below the peak and hold the mass `needed`.
-    False where equals, what weighs next to nothing, or too many must be told apart.
+    False where what weighs next to nothing, or too many, must be told apart.
 
     Where it takes the buckets up to `reach` from the center's to hold that, the border is `reach` - 1 to
     `reach` + 1 bucket widths from the center.
     """
-    middle, reach = int64(center * get_f32(race + _SCALE) + float32(0.5)), int64(0)
-    held = _mass_at(race, middle)
+    middle, reach = bucket_of(race, center), int64(0)
+    held, held_surely, a, b = mass_at(race, middle), 0.0, 0.0, 0.0  # the former with 1 + _SLACK fewer
     while held < needed:
         reach += 1
-        if reach == _BUCKETS:
+        if reach == BUCKETS:
             return False
-        held += _mass_at(race, middle - reach) + _mass_at(race, middle + reach)
+        held_surely, a, b = a, b, held
+        held += mass_at(race, middle - reach) + mass_at(race, middle + reach)
     sure, unsure = reach - 1 - _SLACK, reach + _SLACK
-    if middle + max(sure, 0) >= _BUCKETS - 1:
+    if middle + max(sure, 0) >= BUCKETS - 1:
         return False
-    held = 0.0
-    for bucket in range(middle - sure, middle + sure + 1):
-        held += _mass_at(race, bucket)
-    count = _list(race, float32(middle), float32(sure), float32(unsure))
-    return count >= 0 and _keep_listed(race, count, center, held, needed)
+    put_f32(race + _MIDDLE, float32(middle))
+    put_f32(race + _SURE, float32(sure))
+    put_f32(race + _UNSURE, float32(unsure))
+    for part in range(go_over(race, LIST_NEAR, MOST_AREAS)):
+        if get_i64(_area(race, part) + _COUNT) < 0:
+            return False
+    border_bits, held = _find_border(race, center, held_surely, needed)
+    return border_bits >= 0 and _keep_within(race, center, border_bits, held, needed)
 
 
 @device
-def _mass_at(race, bucket):
-    return get_f64(race + _MASSES + 8 * bucket) if 0 <= bucket < _BUCKETS - 1 else 0.0
-
-
-@device
-def _list(race, middle, sure, unsure):
-    """List those whose buckets are more than `sure` and at most `unsure` from the middle, and put down the
+def list_near(race, part):
+    """List those whose buckets are more than _SURE and at most _UNSURE from the middle, and put down the
     lowest and the highest of those nearer; how many are listed, or -1 where they are too many.
     """
+    area, (begin, end) = _area(race, part), part_of(race, part)
+    middle, sure, unsure = (
+        splat(get_f32(race + _MIDDLE)),
+        splat(get_f32(race + _SURE)),
+        splat(get_f32(race + _UNSURE)),
+    )
     peak, out, nowhere = splat(peak_of(race)), splat(float32(-INFINITE)), splat(float32(INFINITE))
     count, highest, lowest = int64(0), out, nowhere
-    for at in range(0, count_of(race), LANES):
+    for at in range(begin, end, LANES):
         x = read(race, at)
-        apart = absolute(to_f32(_places(race, _below(x, peak))) - splat(middle))
-        near = where_less(splat(sure), apart, out, x)
+        apart = absolute(to_f32(buckets_of(race, below_peak(x, peak))) - middle)
+        near = where_less(sure, apart, out, x)
         highest = maximum(highest, near)
         lowest = minimum(lowest, where_less(out, near, near, nowhere))
-        x = where_less(splat(sure), apart, where_less(splat(unsure), apart, out, x), out)
+        x = where_less(sure, apart, where_less(unsure, apart, out, x), out)
         if any_less(out, x):
             if count > _LISTED - LANES:
-                return int64(-1)
-            count = _append(race, count, x)
-    store_f32(race + _LIST + 4 * count, out)
+                put_i64(area + _COUNT, -1)
+                return
+            count = _append(area, count, x)
+    store_f32(area + _LIST + 4 * count, out)
     for at in range(0, count, LANES):
-        store_f32(race + _LIST_WEIGHTS + 4 * at, exp_of_negative(load_f32(race + _LIST + 4 * at) - peak))
-    put_f32(race + _HIGHEST, max_f32(highest))
-    put_f32(race + _LOWEST, min_f32(lowest))
-    return count
+        store_f32(area + _LIST_WEIGHTS + 4 * at, exp_of_negative(load_f32(area + _LIST + 4 * at) - peak))
+    put_f32(area + _HIGHEST, max_f32(highest))
+    put_f32(area + _LOWEST, min_f32(lowest))
+    put_i64(area + _COUNT, count)
 
 
 @device
-def _append(race, count, x):
+def _append(area, count, x):
     """All but -inf to the list: how many it has then."""
-    logits, lanes = race + _LIST, race + _PLACES
+    logits, lanes = area + _LIST, area + _LANES
     store_f32(lanes, x)
     for i in range(LANES):
         logit = get_f32(lanes + 4 * i)
@@ -203,45 +151,100 @@ def _append(race, count, x):
 
 
 @device
-def _listed_distances(race, at, center):
-    return absolute(_below(load_f32(race + _LIST + 4 * at), splat(peak_of(race))) - splat(center))
+def _distances(race, x, center):
+    return absolute(below_peak(x, splat(peak_of(race))) - splat(center))
 
 
 @device
-def _listed_mass(race, count, center, bits):
-    """What those weigh that are at most as far as the f32 with these bits."""
+def _listed_mass(race, center, bits):
+    """What those weigh, in the lists, that are at most as far as the f32 with these bits."""
     total, farthest, zero = 0.0, bits_float(splat_i32(int32(bits))), splat(float32(0.0))
-    for first in range(0, count, TILE):
-        in_tile = zero
-        for at in range(first, min(first + TILE, count), LANES):
-            weight = load_f32(race + _LIST_WEIGHTS + 4 * at)
-            in_tile = in_tile + where_less(farthest, _listed_distances(race, at, center), zero, weight)
-        total += float(sum_f32(in_tile))
+    for part in range(parts_of(race, MOST_AREAS)):
+        area = _area(race, part)
+        count = get_i64(area + _COUNT)
+        for first in range(0, count, TILE):
+            in_tile = zero
+            for at in range(first, min(first + TILE, count), LANES):
+                apart = _distances(race, load_f32(area + _LIST + 4 * at), center)
+                weight = load_f32(area + _LIST_WEIGHTS + 4 * at)
+                in_tile = in_tile + where_less(farthest, apart, zero, weight)
+            total += float(sum_f32(in_tile))
     return total
 
 
 @device
-def _keep_listed(race, count, center, held, needed):
-    """Keep what is nearer than the list, which holds the mass `held`, and the nearest of the list."""
+def _find_border(race, center, held, needed):
+    """How far the farthest is that must be kept, as bits, and the mass of what is nearer, all that is nearer
+    than the lists holding the mass `held`; -1 where the lists do not hold enough.
+    """
     within, far = int64(-1), int64(_FARTHEST_BITS)
-    if held + _listed_mass(race, count, center, far) < needed:
-        return False
+    if held + _listed_mass(race, center, far) < needed:
+        return int64(-1), held
+    nearer = held
     while far - within > 1:
         bits = (within + far) >> 1
-        if held + _listed_mass(race, count, center, bits) < needed:
-            within = bits
+        mass = held + _listed_mass(race, center, bits)
+        if mass < needed:
+            within, nearer = bits, mass
         else:
             far = bits
-    border = bits_float(splat_i32(int32(far)))
+    return far, nearer
+
+
+@device
+def _keep_within(race, center, border_bits, held, needed):
+    """Keep what is nearer than the border, which holds the mass `held`, and as many of those at the border as
+    it takes; False where too many others are left there.
+    """
+    low, high, kept, left = float32(INFINITE), float32(-INFINITE), int64(0), int64(0)
     out, nowhere = splat(float32(-INFINITE)), splat(float32(INFINITE))
-    zero, one, at_border = splat(float32(0.0)), splat(float32(1.0)), splat(float32(0.0))
-    highest, lowest = splat(get_f32(race + _HIGHEST)), splat(get_f32(race + _LOWEST))
-    for at in range(0, count, LANES):
-        x, distance = load_f32(race + _LIST + 4 * at), _listed_distances(race, at, center)
-        kept = where_less(border, distance, out, x)
-        highest = maximum(highest, kept)
-        lowest = minimum(lowest, where_less(out, kept, kept, nowhere))
-        at_border = at_border + where_less(distance, border, zero, where_less(out, kept, one, zero))
-    raise_low(race, min_f32(lowest))
-    lower_high(race, max_f32(highest))
-    return sum_f32(at_border) == 1
+    for part in range(parts_of(race, MOST_AREAS)):
+        area = _area(race, part)
+        low, high = min(low, get_f32(area + _LOWEST)), max(high, get_f32(area + _HIGHEST))
+        for at in range(0, get_i64(area + _COUNT), LANES):
+            x = load_f32(area + _LIST + 4 * at)
+            nearer, at_border = _split(race, x, center, border_bits)
+            high = max(high, max_f32(nearer))
+            low = min(low, min_f32(where_less(out, nearer, nearer, nowhere)))
+            if not any_less(out, at_border):
+                continue
+            store_f32(area + _LANES, at_border)
+            for i in range(LANES):
+                logit = get_f32(area + _LANES + 4 * i)
+                if logit > float32(-INFINITE) and held < needed:
+                    held += float(get_f32(area + _LIST_WEIGHTS + 4 * (at + i)))
+                    low, high, kept = min(low, logit), max(high, logit), kept + 1
+                else:
+                    left += int64(logit > float32(-INFINITE))
+    if left and not _strike_after(race, center, border_bits, kept):
+        return False
+    raise_low(race, low)
+    lower_high(race, high)
+    return True
+
+
+@device
+def _split(race, x, center, border_bits):
+    """Those nearer than the border, and those at it; -inf for all others."""
+    border, out = bits_float(splat_i32(int32(border_bits))), splat(float32(-INFINITE))
+    apart = _distances(race, x, center)
+    return where_less(apart, border, x, out), where_less(
+        apart, border, out, where_less(border, apart, out, x)
+    )
+
+
+@device
+def _strike_after(race, center, border_bits, kept):
+    """Put out all at the border but the first `kept`; False where they were too many."""
+    lanes = _area(race, 0) + _LANES
+    for at in range(0, count_of(race), LANES):
+        _, at_border = _split(race, read(race, at), center, border_bits)
+        if not any_less(splat(float32(-INFINITE)), at_border):
+            continue
+        store_f32(lanes, at_border)
+        for i in range(LANES):
+            if get_f32(lanes + 4 * i) > float32(-INFINITE):
+                kept -= 1
+                if kept < 0 and not strike(race, at + i):
+                    return False
+    return True

@@ -3,24 +3,29 @@ count.
 
 Whatever the samplers leave is an interval of logits. So nothing is moved or marked; a pass over the
 candidates reads all logits, and takes those outside the bounds for -inf, which weighs nothing. The best of
-a row are the exception: sorted, at most MOST_BEST, in a place of their own, beside their tokens.
+a row are the exception: sorted, at most MOST_BEST, in a place of their own, beside their tokens
+(`kernels/best.py`).
+
+A pass over many goes in parts, which other workers may take (`kernels/helping.py`). How many there are
+depends only on how many logits there are, and what they find is put together in their order: so a sum has
+the same bits whoever helped.
 """
 
 from __future__ import annotations
 
 import math
 
+from edgellm.kernels.helping import in_parts
 from edgellm.kernels.jit import device, float32, int32, int64
 from edgellm.kernels.layout import MOST_BEST
 from edgellm.kernels.math import exp_of_negative
-from edgellm.simd.folds import max_f32, sum_f32
+from edgellm.simd.folds import sum_f32
 from edgellm.simd.ops import (
     get_f32,
     get_f64,
     get_i64,
     lane_numbers,
     load_f32,
-    maximum,
     put_f32,
     put_f64,
     put_i64,
@@ -33,26 +38,38 @@ from edgellm.simd.ops import (
 from edgellm.simd.types import LANES
 
 TILE = 64  # logits that are looked at together
+MOST_PARTS = 32
+_FEWEST_TILES = 32  # of a part
 INFINITE = math.inf
 
-# A race: eight words, then room for the best logits (a vector may be read across their end), their tokens
-# (i64), the weights of a tile, and marks (f64). _TOKENS is an address, or 0: places are tokens.
-_ROW, _VOCAB, _LOGITS, _TOKENS, _COUNT, _LOW, _HIGH, _PEAK = range(0, 64, 8)
-_BEST = 64
-_BEST_TOKENS = _BEST + 4 * (MOST_BEST + LANES)
-_WEIGHTS = _BEST_TOKENS + 8 * MOST_BEST
-_MOST_MARKS = 64
-_MARKS = _WEIGHTS + 4 * TILE
-RACE_BYTES = _MARKS + 8 * _MOST_MARKS
+# A race: so many words; room for the best logits (a vector may be read across their end) and their tokens
+# (i64); the weights of a tile; three sums (f64) of each part. _TOKENS is an address, or 0: places are tokens.
+_ROW, _VOCAB, _LOGITS, _TOKENS, _COUNT, _LOW, _HIGH, _PEAK, _SHARPNESS = range(0, 72, 8)
+_PASS, _PARTS, _HEADER, _KERNEL, _WORKER, _STRUCK = range(72, 120, 8)
+BEST = 128
+BEST_TOKENS = BEST + 4 * (MOST_BEST + LANES)
+_WEIGHTS = BEST_TOKENS + 8 * MOST_BEST
+_SUMS = _WEIGHTS + 4 * TILE
+_MOST_STRUCK = 16
+_STRUCK_LOGITS = _SUMS + 3 * 8 * MOST_PARTS  # their addresses, then what stood there
+RACE_BYTES = _STRUCK_LOGITS + 16 * _MOST_STRUCK
+
+# What a pass is for: `sample.part` knows who does it.
+FIND_BEST, ADD_WEIGHTS, MEASURE_SPREAD, FILL_BUCKETS, LIST_NEAR = range(5)
 
 
 @device
-def enter(race, row, vocab):
-    """All of a row."""
+def enter(race, row, vocab, header, kernel, worker):
+    """All of a row. The address of `sample.part`, and what else it takes to have help."""
     put_i64(race + _ROW, row)
     put_i64(race + _VOCAB, vocab)
     put_f32(race + _LOW, float32(-INFINITE))
     put_f32(race + _HIGH, float32(INFINITE))
+    put_f32(race + _SHARPNESS, float32(1.0))
+    put_i64(race + _HEADER, header)
+    put_i64(race + _KERNEL, kernel)
+    put_i64(race + _WORKER, worker)
+    put_i64(race + _STRUCK, 0)
     keep_row(race)
 
 
@@ -67,8 +84,8 @@ def keep_row(race):
 @device
 def keep_best(race, count):
     """Only the first so many of the best that `find_best` put down."""
-    put_i64(race + _LOGITS, race + _BEST)
-    put_i64(race + _TOKENS, race + _BEST_TOKENS)
+    put_i64(race + _LOGITS, race + BEST)
+    put_i64(race + _TOKENS, race + BEST_TOKENS)
     put_i64(race + _COUNT, count)
 
 
@@ -91,6 +108,12 @@ def peak_of(race):
 
 
 @device
+def set_peak(race, peak):
+    """The largest logit, as it was found."""
+    put_f32(race + _PEAK, peak)
+
+
+@device
 def raise_low(race, low):
     """Only logits of at least `low`."""
     put_f32(race + _LOW, max(low, get_f32(race + _LOW)))
@@ -104,9 +127,27 @@ def lower_high(race, high):
 
 
 @device
+def low_of(race):
+    """The lowest that counts."""
+    return get_f32(race + _LOW)
+
+
+@device
+def is_within(race, logit):
+    """Whether a logit is between the bounds."""
+    return get_f32(race + _LOW) <= logit <= get_f32(race + _HIGH)
+
+
+@device
+def logits_of(race):
+    """Where the logits are."""
+    return get_i64(race + _LOGITS)
+
+
+@device
 def logit_of(race, place):
     """One logit, within the bounds or not."""
-    return get_f32(get_i64(race + _LOGITS) + 4 * place)
+    return get_f32(logits_of(race) + 4 * place)
 
 
 @device
@@ -119,7 +160,7 @@ def token_of(race, place):
 @device
 def read(race, at):
     """The 16 logits from place `at` on; -inf for those that are out, or not there."""
-    logits, out = load_f32(get_i64(race + _LOGITS) + 4 * at), splat(float32(-INFINITE))
+    logits, out = load_f32(logits_of(race) + 4 * at), splat(float32(-INFINITE))
     x = where_less(splat(get_f32(race + _HIGH)), logits, out, logits)
     x = where_less(logits, splat(get_f32(race + _LOW)), out, x)
     last = count_of(race) - 1 - at
@@ -128,72 +169,79 @@ def read(race, at):
     return x
 
 
-# -- the best ----------------------------------------------------------------------------------------
+# -- a few that go though they are within the bounds ---------------------------------------------------
 
 
 @device
-def _known(x):
-    """Infinite where a logit is not a number."""
-    limit = splat(float32(INFINITE))
-    return where_less(x, limit, x, limit)
+def strike(race, place):
+    """Put a logit out, until `restore`; False where there were too many."""
+    count = get_i64(race + _STRUCK)
+    if count == _MOST_STRUCK:
+        return False
+    at, entry = logits_of(race) + 4 * place, race + _STRUCK_LOGITS + 16 * count
+    put_i64(entry, at)
+    put_f32(entry + 8, get_f32(at))
+    put_f32(at, float32(-INFINITE))
+    put_i64(race + _STRUCK, count + 1)
+    return True
 
 
 @device
-def _tile_peak(logits):
-    """The largest of a tile."""
-    a = maximum(_known(load_f32(logits)), _known(load_f32(logits + 64)))
-    b = maximum(_known(load_f32(logits + 128)), _known(load_f32(logits + 192)))
-    return max_f32(maximum(a, b))
+def restore(race):
+    """The row as it was."""
+    for i in range(get_i64(race + _STRUCK)):
+        entry = race + _STRUCK_LOGITS + 16 * i
+        put_f32(get_i64(entry), get_f32(entry + 8))
+
+
+# -- in parts ------------------------------------------------------------------------------------------
 
 
 @device
-def _insert(race, count, most, logit, token):
-    """Into the best, by falling logit, after its equals; how many there are then."""
-    best, tokens = race + _BEST, race + _BEST_TOKENS
-    place = min(count, most - 1)
-    while place > 0 and get_f32(best + 4 * (place - 1)) < logit:
-        put_f32(best + 4 * place, get_f32(best + 4 * (place - 1)))
-        put_i64(tokens + 8 * place, get_i64(tokens + 8 * (place - 1)))
-        place -= 1
-    put_f32(best + 4 * place, logit)
-    put_i64(tokens + 8 * place, token)
-    return min(count + 1, most)
+def parts_of(race, most):
+    """In how many parts a pass goes that may have `most`."""
+    return max(int64(1), min(int64(most), count_of(race) // (TILE * _FEWEST_TILES)))
 
 
 @device
-def find_best(race, most):
-    """Put down the `most` best of a row: how many there are, or 0 where a logit is not a finite number."""
-    logits, vocab = get_i64(race + _ROW), get_i64(race + _VOCAB)
-    low, high = get_f32(race + _LOW), get_f32(race + _HIGH)
-    count, bound = int64(0), float32(-INFINITE)
-    for first in range(0, vocab, TILE):
-        end = min(first + TILE, vocab)
-        if end - first == TILE:
-            peak = _tile_peak(logits + 4 * first)
-            if not (peak > bound and peak >= low):
-                continue
-        for token in range(first, end):
-            logit = get_f32(logits + 4 * token)
-            if not logit < float32(INFINITE):
-                return int64(0)
-            if logit > bound and low <= logit <= high:
-                count = _insert(race, count, most, logit, token)
-                if count == most:
-                    bound = get_f32(race + _BEST + 4 * (most - 1))
-    if count:
-        put_f32(race + _PEAK, get_f32(race + _BEST))
-    return count
+def go_over(race, what, most):
+    """A pass, in at most so many parts: how many there were."""
+    parts = parts_of(race, most)
+    put_i64(race + _PASS, what)
+    put_i64(race + _PARTS, parts)
+    in_parts(get_i64(race + _HEADER), get_i64(race + _KERNEL), race, parts, get_i64(race + _WORKER))
+    return parts
+
+
+@device
+def pass_of(race):
+    """What the present pass is for."""
+    return get_i64(race + _PASS)
+
+
+@device
+def part_of(race, part):
+    """Where a part of the present pass begins, on a tile, and where it ends."""
+    parts, tiles = get_i64(race + _PARTS), -(-count_of(race) // TILE)
+    return TILE * (tiles * part // parts), min(TILE * (tiles * (part + 1) // parts), count_of(race))
+
+
+@device
+def sum_at(race, part, number):
+    """Where a part's sum is, of the three that it may have."""
+    return race + _SUMS + 24 * part + 8 * number
 
 
 # -- what they weigh -----------------------------------------------------------------------------------
 
 
 @device
-def tile_weights(race, first, sharpness):
+def tile_weights(race, first):
     """Softmax before its division, of the tile that begins at `first`, 1 for the peak; their sum."""
     peak, total = splat(peak_of(race)), splat(float32(0.0))
+    sharpness = splat(get_f32(race + _SHARPNESS))
     for at in range(0, min(TILE, count_of(race) - first), LANES):
-        weight = exp_of_negative((read(race, first + at) - peak) * splat(sharpness))
+        weight = exp_of_negative((read(race, first + at) - peak) * sharpness)
         store_f32(race + _WEIGHTS + 4 * at, weight)
         total = total + weight
     return float(sum_f32(total))
@@ -206,36 +254,39 @@ def weight_of(race, place):
 
 
 @device
-def mass(race, sharpness):
-    """The sum of all weights, and on the way what it was at some tiles: `choose` begins at one of them."""
-    total, step = 0.0, _tiles_between_marks(race)
-    for first in range(0, count_of(race), TILE):
-        if first // TILE % step == 0:
-            put_f64(_mark(race, first // TILE // step), total)
-        total += tile_weights(race, first, sharpness)
+def add_weights(race, part):
+    """The sum of a part's weights."""
+    begin, end = part_of(race, part)
+    peak, sharpness, total = splat(peak_of(race)), splat(get_f32(race + _SHARPNESS)), 0.0
+    for first in range(begin, end, TILE):
+        in_tile = splat(float32(0.0))
+        for at in range(first, min(first + TILE, end), LANES):
+            in_tile = in_tile + exp_of_negative((read(race, at) - peak) * sharpness)
+        total += float(sum_f32(in_tile))
+    put_f64(sum_at(race, part, 0), total)
+
+
+@device
+def mass(race):
+    """The sum of all weights."""
+    total = 0.0
+    for part in range(go_over(race, ADD_WEIGHTS, MOST_PARTS)):
+        total += get_f64(sum_at(race, part, 0))
     return total
 
 
 @device
-def _tiles_between_marks(race):
-    return count_of(race) // TILE // _MOST_MARKS + 1
-
-
-@device
-def _mark(race, number):
-    return race + _MARKS + 8 * number
-
-
-@device
 def choose(race, sharpness, uniform):
-    """A token, at `uniform` in [0, 1) of the weights: a mark first, then the tile, then one in it."""
-    target = mass(race, sharpness) * uniform
-    step, mark = _tiles_between_marks(race) * TILE, int64(0)
-    while (mark + 1) * step < count_of(race) and get_f64(_mark(race, mark + 1)) < target:
-        mark += 1
-    held, place = get_f64(_mark(race, mark)), int64(-1)
-    for first in range(mark * step, count_of(race), TILE):
-        in_tile = tile_weights(race, first, sharpness)
+    """A token, at `uniform` in [0, 1) of the weights: a part first, then the tile, then one in it."""
+    put_f32(race + _SHARPNESS, sharpness)
+    target, held, part, place = mass(race) * uniform, 0.0, int64(0), int64(-1)
+    parts = get_i64(race + _PARTS)
+    while part + 1 < parts and held + get_f64(sum_at(race, part, 0)) < target:
+        held += get_f64(sum_at(race, part, 0))
+        part += 1
+    begin, _ = part_of(race, part)
+    for first in range(begin, count_of(race), TILE):
+        in_tile = tile_weights(race, first)
         if held + in_tile > target or place < 0:
             within = held
             for i in range(first, min(first + TILE, count_of(race))):

@@ -1,14 +1,22 @@
 """From a row of logits to a token, in the step that computed them: what `edgellm.sampling` does in NumPy,
 without the half millisecond of Python that has left the caches meanwhile.
 
-A chunk is an output row. Penalties and biases are put into it for as long as the kernel runs. Where a sampler
-can't tell (equals at a border, logits that are not numbers) DR_TOKEN stays -1, and NumPy decides from the
-same row.
+A chunk is an output row. Penalties and biases are put into it for as long as the kernel runs, while others
+may look at parts of it. Where a sampler can't tell (many equals at a border, logits that are not numbers)
+DR_TOKEN stays -1, and NumPy decides from the same row.
 """
 
 from __future__ import annotations
 
-from edgellm.kernels.filters import drop_likely, keep_likeliest, keep_near_peak, keep_typical
+from edgellm.kernels.best import find_best, find_best_of
+from edgellm.kernels.buckets import fill_buckets
+from edgellm.kernels.filters import (
+    drop_likely,
+    keep_likeliest,
+    keep_near_peak,
+    keep_typical,
+    measure_spread,
+)
 from edgellm.kernels.jit import device, float32, int64, kernel
 from edgellm.kernels.layout import (
     DR_FREQUENCY,
@@ -34,10 +42,26 @@ from edgellm.kernels.layout import (
     PA_TOKEN,
     PA_WORDS,
     SM_LOGITS,
+    SM_PART,
     SM_STRIDE,
 )
-from edgellm.kernels.nearest import ROOM
-from edgellm.kernels.race import choose, enter, find_best, keep_best, peak_of, raise_low, token_of
+from edgellm.kernels.nearest import ROOM, list_near
+from edgellm.kernels.race import (
+    ADD_WEIGHTS,
+    FILL_BUCKETS,
+    FIND_BEST,
+    LIST_NEAR,
+    MEASURE_SPREAD,
+    add_weights,
+    choose,
+    enter,
+    keep_best,
+    pass_of,
+    peak_of,
+    raise_low,
+    restore,
+    token_of,
+)
 from edgellm.simd.ops import get_f32, get_f64, get_i64, put_f32, put_f64, put_i64, room
 
 _COLDEST = 1e-30  # a smaller temperature changes nothing: all but the best are out
@@ -45,7 +69,7 @@ _COLDEST = 1e-30  # a smaller temperature changes nothing: all but the best are 
 
 @device
 def _patch(logits, draw):
-    """Biases and penalties into the row; `_restore` takes them out again."""
+    """Biases and penalties into the row; `_unpatch` takes them out again."""
     patches = get_i64(draw + 8 * DR_PATCHES)
     repeat = float32(get_f64(draw + 8 * DR_REPEAT))
     presence, frequency = (
@@ -66,7 +90,7 @@ def _patch(logits, draw):
 
 
 @device
-def _restore(logits, draw):
+def _unpatch(logits, draw):
     patches = get_i64(draw + 8 * DR_PATCHES)
     for i in range(get_i64(draw + 8 * DR_PATCH_COUNT)):
         patch = patches + 8 * PA_WORDS * i
@@ -120,6 +144,23 @@ def draw(args, header, chunk, worker):
     logits = get_i64(args + 8 * SM_LOGITS) + chunk * get_i64(args + 8 * SM_STRIDE)
     race = room(ROOM)
     _patch(logits, row)
-    enter(race, logits, get_i64(row + 8 * DR_VOCAB))
+    enter(race, logits, get_i64(row + 8 * DR_VOCAB), header, get_i64(args + 8 * SM_PART), worker)
     put_i64(row + 8 * DR_TOKEN, _decide(race, row))
-    _restore(logits, row)
+    restore(race)
+    _unpatch(logits, row)
+
+
+@kernel
+def part(race, header, chunk, worker):
+    """A part of a pass over one row's logits, for whoever draws from them."""
+    what = pass_of(race)
+    if what == FIND_BEST:
+        find_best_of(race, chunk)
+    elif what == ADD_WEIGHTS:
+        add_weights(race, chunk)
+    elif what == MEASURE_SPREAD:
+        measure_spread(race, chunk)
+    elif what == FILL_BUCKETS:
+        fill_buckets(race, chunk)
+    elif what == LIST_NEAR:
+        list_near(race, chunk)

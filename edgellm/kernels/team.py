@@ -18,6 +18,7 @@ change, so a worker that reads them looks twice.
 from __future__ import annotations
 
 from edgellm.kernels.benching import bench_holders, clock, make_room, sit_out, worker_words
+from edgellm.kernels.helping import asks, do_part
 from edgellm.kernels.jit import device, kernel
 from edgellm.kernels.layout import (
     C_ABORT,
@@ -40,6 +41,7 @@ from edgellm.kernels.layout import (
     OP_SLOT,
     OP_WORDS,
     TICKET_WORDS,
+    W_BENCHED,
     W_HOLDS,
     W_LEFT,
 )
@@ -133,8 +135,18 @@ def _mark_done(done, epoch):
 
 
 @device
-def _await(control, done, epoch, count, number, patience):
-    """Wait until `count` chunks are done: True; False if the epoch ended or was given up.
+def _help(control, header, number):
+    """Do a part of a chunk whose worker asks."""
+    worker = worker_words(control, number)
+    if atomic_load(worker + 8 * W_BENCHED) == 0:
+        atomic_store(worker + 8 * W_HOLDS, 1)
+        do_part(header, number)
+        atomic_store(worker + 8 * W_HOLDS, 0)
+
+
+@device
+def _await(control, header, done, epoch, count, number, patience):
+    """Wait until `count` chunks are done: True; False if the epoch ended or was given up. Help meanwhile.
 
     After more than `patience` ns, worker 0 benches those who keep it waiting; if it is worker 0 that does,
     another makes room.
@@ -149,6 +161,8 @@ def _await(control, done, epoch, count, number, patience):
             return False
         if number != 0 and atomic_load(control + 8 * C_ABORT) != 0:
             return False
+        if asks(header):
+            _help(control, header, number)
         pause()
         looks += 1
         if looks % _LOOKS == 0:
@@ -191,7 +205,7 @@ def _walk(control, epoch, number, ops, count_ops, header, tickets, times):
                 break
         if i == count_ops - 1:
             patience = max(patience, _LAST_STALL_NS)
-        if count > 0 and not _await(control, ticket + 64, epoch, count, number, patience):
+        if count > 0 and not _await(control, header, ticket + 64, epoch, count, number, patience):
             return i
         if times != 0:
             atomic_store(times + 8 * i, clock(control, number))
@@ -214,7 +228,7 @@ def _give_up(control, epoch, first, ops, count_ops, header, tickets):
             if word >> _SHIFT == epoch:
                 taken += size - (word & _LOW)
         if taken > 0:
-            _await(control, ticket + 64, epoch, taken, 0, _STALL_NS)
+            _await(control, header, ticket + 64, epoch, taken, 0, _STALL_NS)
 
 
 @kernel

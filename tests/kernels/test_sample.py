@@ -9,7 +9,9 @@ import pytest
 from harness import address, call, header
 
 from edgellm.backends.cpu.draws import DrawTable
+from edgellm.backends.cpu.team import Plan, team_of
 from edgellm.kernels import layout as L
+from edgellm.kernels.cache import load_kernels
 from edgellm.sampling import Draw, Sampler, SamplingParams, samplers
 from edgellm.sampling.candidates import Candidates
 
@@ -59,10 +61,15 @@ def kernel(logits: np.ndarray, draws: list[Draw | None]) -> list[int]:
     before = logits.copy()
     table, words = DrawTable(draws), header(1, len(draws))
     words[L.H_DRAWS] = table.address
-    args = {L.SM_LOGITS: address(logits), L.SM_STRIDE: logits.strides[0]}
+    args = {L.SM_LOGITS: address(logits), L.SM_STRIDE: logits.strides[0], L.SM_PART: part_kernel()}
     call("sample.draw", args, words, len(draws))
     assert logits.tobytes() == before.tobytes()
     return table.tokens()
+
+
+def part_kernel() -> int:
+    """Where the kernel is that does parts of a row."""
+    return load_kernels(["sample.part"])["sample.part"]
 
 
 def room_for(logits: np.ndarray) -> np.ndarray:
@@ -100,10 +107,54 @@ def test_equals_are_taken_by_id():
     assert set(kernel(np.repeat(logits, 50, axis=0), draws)) == {7, 70}
 
 
+EQUALS = ["typical_p of all", "a flat top_p", "top_p of all"]
+
+
+@pytest.mark.parametrize("vocab", [48, 3000, 33_000])
+@pytest.mark.parametrize("chain", EQUALS)
+def test_of_equals_at_a_border_the_first_are_kept(chain, vocab):
+    rng = np.random.default_rng(vocab)
+    rows = np.repeat(rng.standard_normal((40, vocab // 3)), 3, axis=1).astype(np.float32)
+    sampler = Sampler(SamplingParams(**CHAINS[chain]), 0)
+    logits = rng.permuted(rows, axis=1)
+    draws = [sampler.draw([0] * n, vocab) for n in range(len(logits))]
+    draws = [d._replace(uniform=1 - 2.0**-53) for d in draws[::2]] + draws[1::2]
+    got, struck = kernel(room_for(logits), draws), 0
+    for row, token, draw in zip(logits, got, draws, strict=True):
+        kept = Candidates(np.arange(vocab), row)
+        if draw.typical < 1:
+            kept = samplers.typical(kept, draw.typical)
+        kept = samplers.top_p(kept, draw.top_p) if draw.top_p < 1 else kept
+        struck += sum(np.isin(row, row[kept.ids])) > len(kept)
+        assert token == samplers.choose(samplers.temperature(kept, draw.temperature), draw.uniform)
+    assert struck > 3  # rows some of whose equals are kept and others are not
+
+
 @pytest.mark.parametrize("chain", ["typical_p of all", "a flat top_p", "xtc"])
-def test_equals_at_a_border_are_left_to_numpy(chain):
-    sampler = Sampler(SamplingParams(**CHAINS[chain] | {"top_k": 0, "xtc_threshold": 3e-4}), 0)
+def test_many_equals_at_a_border_are_left_to_numpy(chain):
+    sampler = Sampler(SamplingParams(**CHAINS[chain] | {"top_k": 0, "xtc_threshold": 3e-4, "top_p": 0.9}), 0)
     assert kernel(np.zeros((1, 3200), np.float32), [sampler.draw([], 3200)]) == [-1]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize("chain", CHAINS)
+def test_the_same_tokens_whoever_helps(chain, threads):
+    rng = np.random.default_rng(1)
+    logits = room_for(rng.standard_normal((3, 70_000)).astype(np.float32))
+    sampler = Sampler(SamplingParams(**CHAINS[chain]), seed=5)
+    draws = [sampler.draw([3, 17, n], 70_000) for n in range(3)]
+    want = kernel(logits, draws)
+    for rows in (1, 3):
+        table, words = DrawTable(draws[:rows]), header(1, rows)
+        words[L.H_DRAWS] = table.address
+        block = np.array([address(logits), logits.strides[0], part_kernel()], np.int64)
+        op = np.zeros((1, L.OP_WORDS), np.int64)
+        at = load_kernels(["sample.draw"])["sample.draw"]
+        op[0, : L.OP_MUL + 1] = at, block.ctypes.data, L.H_OUTPUTS, 1, 1
+        plan = Plan(op, words)
+        for _ in range(20):
+            team_of(threads).run(plan)
+            assert table.tokens() == want[:rows]
 
 
 SHAPES = {

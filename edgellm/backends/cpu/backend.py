@@ -22,7 +22,7 @@ from edgellm.backends.base import (
 from edgellm.backends.cpu import team as teams
 from edgellm.backends.cpu.arena import Ref
 from edgellm.backends.cpu.header import Header
-from edgellm.backends.cpu.lower import Argument, Lowering, PlannedOp
+from edgellm.backends.cpu.lower import Argument, KernelName, Lowering, PlannedOp
 from edgellm.backends.cpu.threads import default_threads
 from edgellm.backends.cpu.weights import Packed, WeightStore
 from edgellm.backends.profile import Profile
@@ -46,8 +46,9 @@ class CPUBackend(Backend):
         store = WeightStore(file, in_file=config.low_memory)
         lowering = Lowering(graph, file, store, config, [int(p.ctypes.data) for p in self._pools], threads)
         program = lowering.run()
-        kernels = {op.kernel for op in program.ops} | set(store.kernels())
-        addresses = load_kernels(sorted(kernels | set(teams.KERNELS)), progress)
+        called = {a.name for op in program.ops for a in op.args if isinstance(a, KernelName)}
+        kernels = called | {op.kernel for op in program.ops} | set(store.kernels()) | set(teams.KERNELS)
+        addresses = load_kernels(sorted(kernels), progress)
         self._team = teams.team_of(threads)
         store.pack(self._team, addresses, progress)
         self._scratch = lowering.arena.lay_out()
@@ -68,15 +69,17 @@ class CPUBackend(Backend):
         """Ops with addresses in place of refs."""
         table = np.zeros((len(planned), L.OP_WORDS), np.int64)
         for row, op in zip(table, planned, strict=True):
-            block = np.array([self._address(a) for a in op.args], np.int64)
+            block = np.array([self._address(a, addresses) for a in op.args], np.int64)
             self._args.append(block)
             at, args = addresses[op.kernel], block.ctypes.data
             row[: L.OP_PARTS + 1] = at, args, op.slot, op.div, op.mul, op.parts
         return table
 
-    def _address(self, argument: Argument) -> int:
+    def _address(self, argument: Argument, kernels: dict[str, int]) -> int:
         if isinstance(argument, Ref):
             return self._arena.address(argument)
+        if isinstance(argument, KernelName):
+            return kernels[argument.name]
         if isinstance(argument, Weight):
             self._mapped.append(self._file.data(argument.name))
             return int(self._mapped[-1].ctypes.data)

@@ -34,7 +34,14 @@ _PASS_ON = (
 
 _MOST_SLOTS = 512
 
-Argument = int | Ref | Packed | Weight  # a weight is one that stays in its file
+
+class KernelName(NamedTuple):
+    """A kernel that another one calls."""
+
+    name: str
+
+
+Argument = int | Ref | Packed | Weight | KernelName  # a weight is one that stays in its file
 
 
 class Place(NamedTuple):
@@ -131,6 +138,7 @@ class Lowering:
         self.program.logits = logits = self.read(self.graph.output)
         args: list[Argument] = [0] * L.SM_WORDS
         args[L.SM_LOGITS], args[L.SM_STRIDE] = logits.ref, logits.stride
+        args[L.SM_PART] = KernelName("sample.part")
         self.emit("sample.draw", args, L.H_OUTPUTS, 1, 1, Work("draw"))
         self.arena.touch(logits.ref, len(self.program.ops))
         return self.program

@@ -150,7 +150,8 @@ class WeightStore:
         """Pack everything, a few dozen tensors at a time."""
         self._memory = np.zeros(self._size + 64, np.uint8)
         self._memory = self._memory[-self._memory.ctypes.data % 64 :]
-        header = np.ones(L.HEADER_WORDS, np.int64)
+        header = np.zeros(L.HEADER_WORDS, np.int64)
+        header[[L.H_ONE, L.H_PARTS]] = 1
         batch = 32
         for first in range(0, len(self._jobs), batch):
             if progress:
