@@ -62,8 +62,8 @@ from edgellm.simd.ops import get_i64
 
 _SHIFT = 24
 _LOW = (1 << _SHIFT) - 1
-_SPINS = 20_000  # looks at the epoch before a worker goes to sleep: about half a millisecond
-_LOOKS = 400  # looks at a done count between two looks at the clock
+_AWAKE_NS = 500_000  # without an epoch, before a worker goes to sleep
+_LOOKS = 400  # at a word between two looks at the clock: how long one takes is for the CPU to say
 _STALL_NS = 2_000_000  # a worker that holds up the others this long (a server's own thread takes a core for
 # about 1 ms in each step, to send eight tokens), and longer than ...
 _STALL_CHUNKS = 4  # ... so many of our longest chunks, is benched;
@@ -266,16 +266,25 @@ def _nothing_new(control, seen):
     return (epoch == seen or epoch % 2 == 1) and atomic_load(control + 8 * C_STOP) == 0
 
 
+@device
+def _begins_soon(control, number, seen):
+    """Look for a new epoch, but not for long: whether there is one."""
+    looks = 0
+    since = clock(control, number)
+    while _nothing_new(control, seen):
+        pause()
+        looks += 1
+        if looks % _LOOKS == 0 and clock(control, number) - since > _AWAKE_NS:
+            return False
+    return True
+
+
 @kernel
 def work(control, number, unused, unused2):
     """Any other worker: until told to stop, walk each plan as its epoch begins; sleep when none does."""
     seen = get_i64(worker_words(control, number) + 8 * W_LEFT)
     while atomic_load(control + 8 * C_STOP) == 0:
-        spins = 0
-        while spins < _SPINS and _nothing_new(control, seen):
-            pause()
-            spins += 1
-        if spins == _SPINS:
+        if not _begins_soon(control, number, seen):
             mutex_lock(control + 8 * C_MUTEX)
             fetch_add(control + 8 * C_SLEEPERS, 1)
             while _nothing_new(control, seen):
