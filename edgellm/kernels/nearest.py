@@ -85,12 +85,13 @@ def keep_nearest(race, center, needed):
     `reach` + 1 bucket widths from the center.
     """
     middle, reach = bucket_of(race, center), int64(0)
-    held, held_surely, a, b = mass_at(race, middle), 0.0, 0.0, 0.0  # the former with 1 + _SLACK fewer
+    held, surely = mass_at(race, middle), 0.0  # by the buckets up to `reach`, and up to `sure`
+    one_less, two_less = 0.0, 0.0
     while held < needed:
         reach += 1
         if reach == BUCKETS:
             return False
-        held_surely, a, b = a, b, held
+        one_less, two_less, surely = held, one_less, two_less
         held += mass_at(race, middle - reach) + mass_at(race, middle + reach)
     sure, unsure = reach - 1 - _SLACK, reach + _SLACK
     if middle + max(sure, 0) >= BUCKETS - 1:
@@ -101,7 +102,7 @@ def keep_nearest(race, center, needed):
     for part in range(go_over(race, LIST_NEAR, MOST_AREAS)):
         if get_i64(_area(race, part) + _COUNT) < 0:
             return False
-    border_bits, held = _find_border(race, center, held_surely, needed)
+    border_bits, held = _find_border(race, center, surely, needed)
     return border_bits >= 0 and _keep_within(race, center, border_bits, held, needed)
 
 
