@@ -219,6 +219,31 @@ def test_who_is_away_for_a_moment_in_every_step_is_not_benched():
     assert min(how_often() for _ in range(3)) < 8  # others may really be in the way
 
 
+def test_who_waits_does_parts_of_a_chunk_that_asks():
+    """A row's token is one chunk, but its worker need not look at 150,000 logits alone."""
+    parts, asker = [], []
+
+    @ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)
+    def part(args, header, number, worker):
+        parts.append((args, number, worker))
+
+    @ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)
+    def chunk(args, header, number, worker):
+        words = (ctypes.c_int64 * L.HEADER_WORDS).from_address(header)
+        words[L.H_PART_KERNEL], words[L.H_PART_ARGS] = ctypes.cast(part, ctypes.c_void_p).value, 77
+        time.sleep(0.001)  # so that others see these before the next
+        words[L.H_PARTS_LEFT] += (1 << 24) + 3
+        deadline = time.monotonic() + 10
+        while words[L.H_PARTS_DONE] < 3 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        asker.append(worker)
+
+    team = team_of(2)
+    words_of_workers(team, L.W_BENCHED)[:] = 0
+    team.run(plan_of(chunk, 1))
+    assert sorted(parts) == [(77, number, 1 - asker[0]) for number in range(3)]
+
+
 @pytest.mark.parametrize("count", [2, 7, 8])
 def test_workers_begin_with_their_own_shares(count):
     """What a worker wrote is still in its cache when it comes to the same tokens or columns again."""
