@@ -10,6 +10,7 @@ from edgellm.kernels.race import (
     BEST_TOKENS,
     FIND_BEST,
     INFINITE,
+    LINE,
     RACE_BYTES,
     TILE,
     go_over,
@@ -35,7 +36,7 @@ from edgellm.simd.ops import (
 
 _PARTS = 8  # for the one best: each part begins with tiles that beat what little it has seen
 _WANTED = RACE_BYTES  # after a race: how many
-BEST_BYTES = _WANTED + 8
+BEST_BYTES = _WANTED + LINE
 
 
 @device

@@ -8,6 +8,7 @@ from edgellm.kernels.math import exp_of_negative, round_to_i32
 from edgellm.kernels.race import (
     FILL_BUCKETS,
     INFINITE,
+    LINE,
     TILE,
     count_of,
     go_over,
@@ -40,7 +41,7 @@ _SAMPLED = 8192  # about as many tokens are looked at first
 # After a race and its best: buckets in a unit of distance; and for each part the buckets' masses (f64), and
 # 16 tokens' buckets (i32) and weights (f64).
 _SCALE = BEST_BYTES
-_AREAS = _SCALE + 8
+_AREAS = _SCALE + LINE
 _PLACES = 8 * BUCKETS
 _WEIGHTS = _PLACES + 4 * LANES
 _AREA_BYTES = _WEIGHTS + 8 * LANES

@@ -24,6 +24,7 @@ from edgellm.kernels.jit import device, float32, int32, int64
 from edgellm.kernels.math import exp_of_negative
 from edgellm.kernels.race import (
     INFINITE,
+    LINE,
     LIST_NEAR,
     TILE,
     count_of,
@@ -63,8 +64,8 @@ _SLACK = 2  # buckets, on either side of those where the border may be: distance
 # After the buckets: what to list, from where; and for each part the lowest and the highest logit that is
 # surely kept (f32); how many are listed, or -1; 16 logits; the list's logits and weights.
 _MIDDLE, _SURE, _UNSURE = range(BUCKETS_BYTES, BUCKETS_BYTES + 12, 4)
-_AREAS = BUCKETS_BYTES + 16
-_LOWEST, _HIGHEST, _COUNT, _LANES = 0, 4, 8, 16
+_AREAS = BUCKETS_BYTES + LINE
+_LOWEST, _HIGHEST, _COUNT, _LANES = 0, 4, 8, LINE
 _LIST = _LANES + 4 * LANES
 _LIST_WEIGHTS = _LIST + 4 * (_LISTED + LANES)
 _AREA_BYTES = _LIST_WEIGHTS + 4 * (_LISTED + LANES)

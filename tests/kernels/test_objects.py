@@ -66,6 +66,7 @@ NAMES = [
     "team.run",
     "team.work",
     "pack.q6_k",
+    "sample.draw",
 ]
 QUICK = ["matmul.q4_0", "matmul.q8_0", "team.work"]
 PROGRAM = """
