@@ -117,7 +117,7 @@ def _add_masses(race, part):
 
 @device
 def fill_buckets(race, part):
-    """A part of that."""
+    """A part's buckets, and its two sums."""
     area, (begin, end) = _area(race, part), part_of(race, part)
     places, weights = area + _PLACES, area + _WEIGHTS
     for bucket in range(BUCKETS):

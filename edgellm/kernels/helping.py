@@ -12,11 +12,16 @@ serial are taken, and done, before anything is written for the next.
 from __future__ import annotations
 
 from edgellm.kernels.jit import device
-from edgellm.kernels.layout import H_ASKS, H_PART_ARGS, H_PART_KERNEL, H_PARTS_DONE, H_PARTS_LEFT
+from edgellm.kernels.layout import (
+    H_ASKS,
+    H_PART_ARGS,
+    H_PART_KERNEL,
+    H_PARTS_DONE,
+    H_PARTS_LEFT,
+    TICKET_LEFT,
+    TICKET_SHIFT,
+)
 from edgellm.simd.atomics import atomic_load, atomic_store, call_kernel, compare_and_swap, fetch_add, pause
-
-_SHIFT = 24
-_LOW = (1 << _SHIFT) - 1
 
 
 @device
@@ -28,11 +33,11 @@ def in_parts(header, kernel, args, parts, worker):
         for part in range(parts):
             call_kernel(kernel, args, header, part, worker)
         return
-    serial = (atomic_load(header + 8 * H_PARTS_LEFT) >> _SHIFT) + 1
+    serial = (atomic_load(header + 8 * H_PARTS_LEFT) >> TICKET_SHIFT) + 1
     atomic_store(header + 8 * H_PARTS_DONE, 0)
     atomic_store(header + 8 * H_PART_KERNEL, kernel)
     atomic_store(header + 8 * H_PART_ARGS, args)
-    atomic_store(header + 8 * H_PARTS_LEFT, (serial << _SHIFT) | parts)
+    atomic_store(header + 8 * H_PARTS_LEFT, (serial << TICKET_SHIFT) | parts)
     while asks(header):
         do_part(header, worker)
     while atomic_load(header + 8 * H_PARTS_DONE) < parts:
@@ -43,7 +48,7 @@ def in_parts(header, kernel, args, parts, worker):
 @device
 def asks(header):
     """Whether there are parts that nobody has taken."""
-    return atomic_load(header + 8 * H_PARTS_LEFT) & _LOW != 0
+    return atomic_load(header + 8 * H_PARTS_LEFT) & TICKET_LEFT != 0
 
 
 @device
@@ -51,6 +56,6 @@ def do_part(header, worker):
     """Take a part, unless others were faster, and do it."""
     word = atomic_load(header + 8 * H_PARTS_LEFT)
     kernel, args = atomic_load(header + 8 * H_PART_KERNEL), atomic_load(header + 8 * H_PART_ARGS)
-    if word & _LOW != 0 and compare_and_swap(header + 8 * H_PARTS_LEFT, word, word - 1):
-        call_kernel(kernel, args, header, (word & _LOW) - 1, worker)
+    if word & TICKET_LEFT != 0 and compare_and_swap(header + 8 * H_PARTS_LEFT, word, word - 1):
+        call_kernel(kernel, args, header, (word & TICKET_LEFT) - 1, worker)
         fetch_add(header + 8 * H_PARTS_DONE, 1)

@@ -296,3 +296,5 @@ W_PENALTY = 6  # for how long (ns) it was benched last
 WORKER_WORDS = 16
 MOST_SHARES = 8  # tickets of an op: as many as a cache line has words
 TICKET_WORDS = 16  # of an op: tickets at 0 to 7, done at 8, each (epoch:40, count:24)
+TICKET_SHIFT = 24  # of a word that counts down: of what it counts, above; how much is left, below
+TICKET_LEFT = (1 << TICKET_SHIFT) - 1

@@ -230,9 +230,8 @@ def _split(race, x, center, border_bits):
     """Those nearer than the border, and those at it; -inf for all others."""
     border, out = bits_float(splat_i32(int32(border_bits))), splat(float32(-INFINITE))
     apart = _distances(race, x, center)
-    return where_less(apart, border, x, out), where_less(
-        apart, border, out, where_less(border, apart, out, x)
-    )
+    up_to = where_less(border, apart, out, x)
+    return where_less(apart, border, x, out), where_less(apart, border, out, up_to)
 
 
 @device

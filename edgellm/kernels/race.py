@@ -41,11 +41,11 @@ TILE = 64  # logits that are looked at together
 MOST_PARTS = 32
 _FEWEST_TILES = 32  # of a part
 INFINITE = math.inf
-
 LINE = 64  # bytes of a cache line, on which everything begins that vectors are stored to
 
 # A race: so many words; room for the best logits (a vector may be read across their end) and their tokens
-# (i64); the weights of a tile; three sums (f64) of each part. _TOKENS is an address, or 0: places are tokens.
+# (i64); the weights of a tile; three numbers of each part, mostly sums (f64); what was struck. _TOKENS is an
+# address, or 0: places are tokens.
 _ROW, _VOCAB, _LOGITS, _TOKENS, _COUNT, _LOW, _HIGH, _PEAK, _SHARPNESS = range(0, 72, 8)
 _PASS, _PARTS, _HEADER, _KERNEL, _WORKER, _STRUCK = range(72, 120, 8)
 BEST = 128

@@ -40,6 +40,8 @@ from edgellm.kernels.layout import (
     OP_PARTS,
     OP_SLOT,
     OP_WORDS,
+    TICKET_LEFT,
+    TICKET_SHIFT,
     TICKET_WORDS,
     W_BENCHED,
     W_HOLDS,
@@ -60,14 +62,12 @@ from edgellm.simd.atomics import (
 )
 from edgellm.simd.ops import get_i64
 
-_SHIFT = 24
-_LOW = (1 << _SHIFT) - 1
 _AWAKE_NS = 500_000  # without an epoch, before a worker goes to sleep
 _LOOKS = 400  # at a word between two looks at the clock: how long one takes is for the CPU to say
 _STALL_NS = 2_000_000  # a worker that holds up the others this long (a server's own thread takes a core for
 # about 1 ms in each step, to send eight tokens), and longer than ...
 _STALL_CHUNKS = 4  # ... so many of our longest chunks, is benched;
-_LAST_STALL_NS = 20_000_000  # in the last op, which draws one row's token while all others wait, this long
+_LAST_STALL_NS = 20_000_000  # in the last op, which draws one row's token while others wait, this long
 
 
 @device
@@ -95,7 +95,7 @@ def _take(ticket, epoch, count):
     """The number of a chunk that is now ours; -1 if none is left, -2 if the epoch is over."""
     while True:
         word = atomic_load(ticket)
-        its_epoch, left = word >> _SHIFT, word & _LOW
+        its_epoch, left = word >> TICKET_SHIFT, word & TICKET_LEFT
         if its_epoch > epoch:
             return -2
         if its_epoch == epoch:
@@ -104,9 +104,9 @@ def _take(ticket, epoch, count):
             if compare_and_swap(ticket, word, word - 1):
                 return count - left
         elif count == 0:
-            if compare_and_swap(ticket, word, epoch << _SHIFT):
+            if compare_and_swap(ticket, word, epoch << TICKET_SHIFT):
                 return -1
-        elif compare_and_swap(ticket, word, (epoch << _SHIFT) | (count - 1)):
+        elif compare_and_swap(ticket, word, (epoch << TICKET_SHIFT) | (count - 1)):
             return 0
 
 
@@ -129,7 +129,7 @@ def _take_any(tickets, epoch, count, number, shares):
 def _mark_done(done, epoch):
     while True:
         word = atomic_load(done)
-        new = word + 1 if word >> _SHIFT == epoch else (epoch << _SHIFT) | 1
+        new = word + 1 if word >> TICKET_SHIFT == epoch else (epoch << TICKET_SHIFT) | 1
         if compare_and_swap(done, word, new):
             return
 
@@ -155,9 +155,9 @@ def _await(control, header, done, epoch, count, number, patience):
     since = 0
     while True:
         word = atomic_load(done)
-        if word >> _SHIFT == epoch and word & _LOW >= count:
+        if word >> TICKET_SHIFT == epoch and word & TICKET_LEFT >= count:
             return True
-        if word >> _SHIFT > epoch or atomic_load(control + 8 * C_EPOCH) != epoch:
+        if word >> TICKET_SHIFT > epoch or atomic_load(control + 8 * C_EPOCH) != epoch:
             return False
         if number != 0 and atomic_load(control + 8 * C_ABORT) != 0:
             return False
@@ -223,10 +223,10 @@ def _give_up(control, epoch, first, ops, count_ops, header, tickets):
             size = _first_of(share + 1, shares, count) - _first_of(share, shares, count)
             while True:
                 word = atomic_load(ticket + 8 * share)
-                if compare_and_swap(ticket + 8 * share, word, epoch << _SHIFT):
+                if compare_and_swap(ticket + 8 * share, word, epoch << TICKET_SHIFT):
                     break
-            if word >> _SHIFT == epoch:
-                taken += size - (word & _LOW)
+            if word >> TICKET_SHIFT == epoch:
+                taken += size - (word & TICKET_LEFT)
         if taken > 0:
             _await(control, header, ticket + 64, epoch, taken, 0, _STALL_NS)
 
