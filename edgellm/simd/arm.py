@@ -35,11 +35,22 @@ class Neon(HardwareHalf):
     """
 
     def dot4(self, b, acc, codes, x):
-        quarters = []
+        quarters, v = [], _part(b, x, 0, 16)
         for i in range(4):
-            w, v = _part(b, codes, 16 * i, 16), _part(b, x, 16 * i, 16)
-            quarters.append(self._quarter(b, _part(b, acc, 4 * i, 4), w, v))
+            if quarters:
+                v = self._after(b, v, quarters[-1])
+            quarters.append(self._quarter(b, _part(b, acc, 4 * i, 4), _part(b, codes, 16 * i, 16), v))
         return _join(b, quarters)
+
+    def dot4_lanes(self, b, acc, codes, x):
+        parts = [[_part(b, v, n * i, n) for v, n in ((acc, 4), (codes, 16), (x, 16))] for i in range(4)]
+        return _join(b, [self._quarter(b, *part) for part in parts])
+
+    def _after(self, b, v, sums):
+        """v, but not before the sums: else LLVM makes the products of all quarters first, and registers run
+        out. No instruction comes of it.
+        """
+        return b.asm(ir.FunctionType(v.type, [v.type, sums.type]), "", "=w,0,w", [v, sums], side_effect=False)
 
     def dot4_signed(self, b, acc, weights, x):
         return self.dot4(b, acc, weights, x)
@@ -66,6 +77,9 @@ class Neon(HardwareHalf):
 
 class NeonDotProd(Neon):
     """One `sdot` takes 4 lanes of four products."""
+
+    def _after(self, b, v, sums):
+        return v  # nothing is between the product and its sum
 
     def _quarter(self, b, acc, w, v):
         return call(b, "llvm.aarch64.neon.sdot.v4i32.v16i8", _QUARTER_LANES, acc, w, v)

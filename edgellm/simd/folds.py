@@ -86,11 +86,11 @@ def _fold_bytes(products):
 
 def _squares(b, x):
     sizes = call(b, "llvm.abs.v64i8", BYTES_IR, x, ir.Constant(ir.IntType(1), 0))
-    return ops.target.dot4(b, ir.Constant(I32_IR, None), sizes, sizes)
+    return ops.target.dot4_lanes(b, ir.Constant(I32_IR, None), sizes, sizes)
 
 
 def _once(b, x):
-    return ops.target.dot4(b, ir.Constant(I32_IR, None), const(BYTES_IR, 1), x)
+    return ops.target.dot4_lanes(b, ir.Constant(I32_IR, None), const(BYTES_IR, 1), x)
 
 
 fold_sum = _fold_rows(_sum)

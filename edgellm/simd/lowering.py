@@ -72,8 +72,12 @@ class Lowering:
         return b.trunc(shuffle(b, *pairs, range(4 * LANES)), BYTES_IR)
 
     def dot4(self, b, acc, codes, x):
-        """acc[i] + sum over t of codes[4i + t] * x[4i + t]; codes u8 of at most 63, x s8."""
+        """acc[i] + sum over t of codes[4i + t] * x[t]; codes u8 of at most 63, x s8: four, in every lane."""
         return self._dot4(b, acc, codes, x, b.zext)
+
+    def dot4_lanes(self, b, acc, codes, x):
+        """The same with other x in each lane: + codes[4i + t] * x[4i + t]."""
+        return self.dot4(b, acc, codes, x)
 
     def dot4_signed(self, b, acc, weights, x):
         """The same for weights of the full signed range, as `pack` stored them."""

@@ -21,14 +21,11 @@ arm_table = importlib.util.module_from_spec(_spec)
 sys.modules["arm_table"] = arm_table  # dataclasses look their module up
 _spec.loader.exec_module(arm_table)
 
-# How many instructions of a dot loop touch the stack where 32 registers do not suffice; no other's may. On a
-# Pi 4 LLVM sets the 16-bit products of two tokens before all of their sums. By form: CPU -> at one token, at
-# two.
+# How many instructions of a dot loop touch the stack where 32 registers do not suffice; no other's may. Codes
+# of 5 and 6 bits are put together while sums wait. By form: CPU -> at one token, at two.
 KNOWN_SPILLS: dict[str, dict[str, tuple[int, int]]] = {
-    "q4_0": {"Pi 4": (0, 2)},
-    "q4_k": {"Pi 4": (0, 2)},
-    "q6_k": {"Pi 4": (0, 27)},
     "q5_k": {"Pi 4": (0, 7)},
+    "q6_k": {"Pi 4": (2, 12)},
 }
 
 LISTING = """
