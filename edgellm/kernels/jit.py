@@ -31,7 +31,9 @@ ATTENTION_TILES = TARGET.attention_tiles
 WEIGHT_FLIP = TARGET.weight_flip
 MATRIX_PRODUCTS = TARGET.matrix_products
 NIBBLES_IN_PLACE = TARGET.nibbles_in_place
-READS_AHEAD = targets.reads_ahead(TARGET, CONFIG.cross.cpu if CONFIG.cross else targets.host_cpu())
+_CPU = CONFIG.cross.cpu if CONFIG.cross else targets.host_cpu()
+REQUESTS = targets.requests(TARGET, _CPU)
+PANELS_TOGETHER = targets.panels_together(TARGET, _CPU)
 ops.use(TARGET.name)
 
 __all__ = [
@@ -39,7 +41,8 @@ __all__ = [
     "LARGEST_TILE",
     "MATRIX_PRODUCTS",
     "NIBBLES_IN_PLACE",
-    "READS_AHEAD",
+    "PANELS_TOGETHER",
+    "REQUESTS",
     "WEIGHT_FLIP",
     "add_kernel",
     "assembly",

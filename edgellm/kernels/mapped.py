@@ -21,12 +21,13 @@ from edgellm.kernels.layout import (
     MM_SCRATCH,
     MM_SLOT,
     MM_WEIGHTS,
+    MM_X_STRIDE,
     MM_Y,
     MM_Y_STRIDE,
     PART,
 )
-from edgellm.kernels.matmul import part_tile
 from edgellm.kernels.outputs import least_rows
+from edgellm.kernels.parts import part_tile
 from edgellm.simd.ops import get_i64
 from edgellm.simd.tiles import zeros
 
@@ -34,9 +35,9 @@ from edgellm.simd.tiles import zeros
 @device
 def _tile(c, panel, x_bytes, w, row, rows, p, column, part, args):
     """A part of panel p, which is at w, for the tile's rows; sums wait in y. How many rows there were."""
-    stride = get_i64(args + 8 * MM_Y_STRIDE)
+    stride, x_stride = get_i64(args + 8 * MM_Y_STRIDE), get_i64(args + 8 * MM_X_STRIDE)
     y = get_i64(args + 8 * MM_Y) + row // get_i64(args + 8 * MM_PLANES) * stride + p * LANES * 4
-    return part_tile(c, panel, x_bytes, w, row, rows, p, column, part, y, stride, 0, args)
+    return part_tile(c, panel, x_bytes, w, row, 0, rows, p, column, part, y, stride, 0, x_stride, args)
 
 
 @device

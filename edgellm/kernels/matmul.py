@@ -24,7 +24,8 @@ of 8192, one token reads Q4_K at 23 GB/s instead of 35. Between parts the sums w
 (`outputs.py`).
 
 For many tokens it is panels outside, tokens inside, where taking codes apart costs more than loading bytes:
-`wide.py` says for which forms.
+`wide.py` says for which forms. Where a core waits for loads it is two panels and four tokens at a time:
+`two_panels.py`.
 """
 
 from __future__ import annotations
@@ -45,7 +46,6 @@ from edgellm.kernels.layout import (
     MM_PLANES,
     MM_PRECISE,
     MM_RESIDUAL,
-    MM_SCRATCH,
     MM_SLOT,
     MM_TOKENS,
     MM_WEIGHTS,
@@ -54,10 +54,6 @@ from edgellm.kernels.layout import (
     MM_Y,
     MM_Y_STRIDE,
     PART,
-    WIDE_PIECE,
-    WIDE_PIECES,
-    WIDE_SCRATCH,
-    WIDE_SUMS,
 )
 from edgellm.kernels.outputs import (
     ALONE,
@@ -75,20 +71,11 @@ from edgellm.kernels.outputs import (
     waits,
     within,
 )
+from edgellm.kernels.parts import tiles_of_two_panels, wide_tiles
+from edgellm.kernels.two_panels import TWO_PANELS
 from edgellm.kernels.wide import WIDE
-from edgellm.simd.ops import (
-    get_i64,
-    room,
-)
-from edgellm.simd.tiles import (
-    fetch_ahead,
-    load_rows,
-    size,
-    store_rows,
-    zeros,
-)
-
-_FETCHED = 1024  # bytes of the next piece that are fetched with a tile
+from edgellm.simd.ops import get_i64, room
+from edgellm.simd.tiles import size, zeros
 
 # -- a chunk: token tiles outside, panels inside ---------------------------------------------------
 
@@ -150,89 +137,6 @@ def _rows(c, panel, block_columns, block_bytes, x_bytes, row, rows, first, last,
 
 
 @device
-def part_tile(c, panel, x_bytes, w, row, rows, p, column, part, sums, stride, pieces, args):
-    """The same rows with a part of panel p, or a piece of a part, which is at w. Between parts their sums are
-    at `sums`; between pieces each row's own at `pieces`: a second row's sum is added when its part is whole.
-    """
-    columns, planes = get_i64(args + 8 * MM_COLUMNS), get_i64(args + 8 * MM_PLANES)
-    x_stride, y_stride = get_i64(args + 8 * MM_X_STRIDE), get_i64(args + 8 * MM_Y_STRIDE)
-    x_step = x_bytes if x_bytes > 1 else size(c)
-    x = get_i64(args + 8 * MM_X) + row * x_stride + column * x_step
-    aux_bytes = columns // BLOCK * AUX_WORDS * 4
-    aux = get_i64(args + 8 * MM_AUX) + row * aux_bytes + column // BLOCK * size(c) * AUX_WORDS * 4
-    offset, at = row // planes * y_stride, p * LANES * 4
-    passes, precise = passes_of(size(c), rows - row, planes), p >= get_i64(args + 8 * MM_PRECISE)
-    begins, ends = column % PART == 0, column + part == columns or (column + part) % PART == 0
-    bias = within(get_i64(args + 8 * MM_BIAS), at)
-    residual = within(get_i64(args + 8 * MM_RESIDUAL), offset + at)
-    for again in range(passes if precise else 1):
-        kind = SECOND if again else PAIRS if planes > passes else ALONE
-        over = column + part == columns and (again or passes == 1 or not precise)
-        b, r = (bias, residual) if over else (0, 0)
-        y, step = (get_i64(args + 8 * MM_Y) + offset + at, y_stride) if over else (sums, stride)
-        out = begin_sums(c, sums, stride, column, kind) if begins else load_rows(c, pieces, 4 * LANES)
-        out = panel(out, w, x, aux, x_stride, part)
-        if ends:
-            end_sums(out, sums, stride, kind, precise, y, step, b, r)
-        else:
-            store_rows(out, pieces, 4 * LANES)
-        x += size(c) * x_stride
-        aux += size(c) * aux_bytes
-        pieces += 4 * LANES * size(c)
-    return passes * size(c)
-
-
-@device
-def _piece_at(weights, p, column, columns, last, block_columns, block_bytes):
-    """Where the columns of panel p from this one on are, up to the end of their part."""
-    before = p * columns + column
-    if columns > PART:
-        group, part = p // GROUP * GROUP, column // PART * PART
-        others = min(GROUP, last - group)
-        before = group * columns + part * others + (p - group) * min(PART, columns - part) + column - part
-    return weights + before // block_columns * block_bytes
-
-
-@device
-def _wide_tiles(worker, unpack, wide, block_columns, block_bytes, row, rows, first, last, args):
-    """All full tiles from `row` on, panel by panel, each piece unpacked once: the row after them.
-
-    Sums wait in the scratch: 64 tokens' rows of y, at a stride that is often a power of two, would fall into
-    the same few sets of a cache. The next piece is fetched meanwhile, some of it with each tile.
-    """
-    columns, planes = get_i64(args + 8 * MM_COLUMNS), get_i64(args + 8 * MM_PLANES)
-    scratch = get_i64(args + 8 * MM_SCRATCH) + worker * WIDE_SCRATCH
-    sums = scratch + WIDE_SUMS
-    weights = get_i64(args + 8 * MM_WEIGHTS)
-    w = _piece_at(weights, first, 0, columns, last, block_columns, block_bytes)
-    reached = row
-    for p in range(first, last):
-        for column in range(0, columns, WIDE_PIECE):
-            part = min(WIDE_PIECE, columns - column)
-            unpack(w, scratch, part)
-            following = column + WIDE_PIECE < columns
-            w = _piece_at(
-                weights, p if following else p + 1, column + WIDE_PIECE if following else 0, columns, last,
-                block_columns, block_bytes,
-            )  # fmt: skip
-            reached, ahead = row, w
-            while rows - reached >= least_rows(LARGEST_TILE, 1) * planes:
-                c = zeros(LARGEST_TILE)
-                for line in range(0, _FETCHED, 64):
-                    fetch_ahead(c, ahead + line, LARGEST_TILE)
-                ahead += _FETCHED
-                tokens, pieces = (
-                    (reached - row) // planes,
-                    scratch + WIDE_PIECES + (reached - row) * 4 * LANES,
-                )
-                reached += part_tile(
-                    c, wide, 1, scratch, reached, rows, p, column, part,
-                    sums + tokens * 4 * LANES, 4 * LANES, pieces, args,
-                )  # fmt: skip
-    return reached
-
-
-@device
 def _extent(args, header, chunk):
     """A chunk's rows, from the first to the one after the last, and its panels."""
     tokens = get_i64(header + 8 * get_i64(args + 8 * MM_SLOT))
@@ -279,13 +183,29 @@ def _wide_kernel(panel, unpack, wide, block_columns, block_bytes):
     def matmul(args, header, chunk, worker):
         row, rows, first, last = _extent(args, header, chunk)
         if rows - row >= MANY:
-            row = _wide_tiles(worker, unpack, wide, block_columns, block_bytes, row, rows, first, last, args)
+            row = wide_tiles(worker, unpack, wide, block_columns, block_bytes, row, rows, first, last, args)
         _tiles(panel, block_columns, block_bytes, 1, row, rows, first, last, args)
 
     return matmul
 
 
+def _two_panel_kernel(panel, pair, block_columns, block_bytes):
+    def matmul(args, header, chunk, worker):
+        row, rows, first, last = _extent(args, header, chunk)
+        if rows - row >= MANY:
+            row = tiles_of_two_panels(panel, pair, block_columns, block_bytes, row, rows, first, last, args)
+        _tiles(panel, block_columns, block_bytes, 1, row, rows, first, last, args)
+
+    return matmul
+
+
+def _made(name, panel, block):
+    if name in WIDE:
+        return _wide_kernel(panel, *WIDE[name], *block)
+    if name in TWO_PANELS:
+        return _two_panel_kernel(panel, TWO_PANELS[name], *block)
+    return _kernel(panel, *block)
+
+
 for _name, _block in FORMS.items():
-    _panel = getattr(panels, _name)
-    _made = _wide_kernel(_panel, *WIDE[_name], *_block) if _name in WIDE else _kernel(_panel, *_block)
-    add_kernel(f"matmul.{_name}", _made)
+    add_kernel(f"matmul.{_name}", _made(_name, getattr(panels, _name), _block))

@@ -12,8 +12,8 @@ from edgellm.kernels.layout import LANES, MM_Y_STRIDE
 from edgellm.kernels.quantize import APART, spare
 from edgellm.simd.ops import get_i64, load_f32, store_f32
 from edgellm.simd.tiles import (
+    add_row,
     add_rows,
-    add_vector,
     load_pairs,
     load_rows,
     pair_firsts,
@@ -33,7 +33,7 @@ _MUCH = 1 << 17  # bytes of y, few of which L2 still has when the next layer wri
 def _finish(out, y, stride, bias, residual):
     """Bias and residual, where there are any, then to memory: a panel's rows for each token, at y."""
     if bias != 0:
-        out = add_vector(out, load_f32(bias))
+        out = add_row(out, bias)
     if residual != 0:
         out = add_rows(out, residual, stride)
     store_rows(out, y, stride)

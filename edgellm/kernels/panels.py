@@ -7,7 +7,7 @@ bytes.
 from __future__ import annotations
 
 from edgellm.kernels.codes import codes4, codes5, codes6, scale_of_second6
-from edgellm.kernels.jit import LARGEST_TILE, NIBBLES_IN_PLACE, READS_AHEAD, WEIGHT_FLIP, device, float32
+from edgellm.kernels.jit import LARGEST_TILE, NIBBLES_IN_PLACE, REQUESTS, WEIGHT_FLIP, device, float32
 from edgellm.kernels.layout import (
     AUX_SCALE_HIGH,
     AUX_SCALE_LOW,
@@ -48,17 +48,14 @@ from edgellm.simd.ops import (
     splat,
     to_f32,
 )
-from edgellm.simd.tiles import fetch_here, fma_splat, size
+from edgellm.simd.tiles import fetch_here, fma_splat, pitch, size
 
-# Weights are fetched into L2 this many bytes before their use, for tiles of so many tokens, of codes of up to
-# 6 bits or of 8. Where the hardware's own fetching does better when left alone (Zen: 30 GB/s, and 22 of such
-# requests), for tiles that take longer over their weights than memory does; else for all.
+# Weights are fetched into L2 before their use: `targets.requests` says how long before, and for which tiles.
 #
 # A line at a time, between dot products: a core has some sixteen places for lines on their way, which its
 # loads need, too. With the five requests of a block side by side, a Xeon that reads 19 GB/s takes four tokens
 # of Q4_0 through memory at 13, and so at 16.
-_AHEAD = 8192 if READS_AHEAD else 3072
-_FEW, _MANY = (max(2, LARGEST_TILE // 2), max(2, LARGEST_TILE)) if READS_AHEAD else (1, 1)
+_AHEAD, _FEW, _MANY = REQUESTS
 
 
 @device
@@ -126,14 +123,14 @@ def _dots6(low, high, w, x, nt):
 @device
 def sums(c, dots, codes, x):
     """sum(code * x), of the low and of the high 16 columns."""
-    low, high = dots(begin_partial(c, 0), begin_partial(c, 0), codes, x, size(c))
+    low, high = dots(begin_partial(c, 0), begin_partial(c, 0), codes, x, pitch(c))
     return end_partial(low, 0), end_partial(high, 0)
 
 
 @device
 def sums_less_zero(c, dots, codes, x, aux):
     """sum((code - zero) * x): the accumulators start at -zero * sum(x)."""
-    nt = size(c)
+    nt = pitch(c)
     low_start, high_start = aux + AUX_START_LOW * 4 * nt, aux + AUX_START_HIGH * 4 * nt
     low, high = dots(begin_partial(c, low_start), begin_partial(c, high_start), codes, x, nt)
     return end_partial(low, low_start), end_partial(high, high_start)
@@ -142,21 +139,21 @@ def sums_less_zero(c, dots, codes, x, aux):
 @device
 def large_sums_less_zero(c, dots, codes, x, aux):
     """The same, of codes too large for the partial sums of `dot4_small`."""
-    nt = size(c)
+    nt = pitch(c)
     return dots(start(c, aux + AUX_START_LOW * 4 * nt), start(c, aux + AUX_START_HIGH * 4 * nt), codes, x, nt)
 
 
 @device
 def add_scaled(c, low, high, aux, scale):
     """A scale for 32 columns."""
-    nt = size(c)
+    nt = pitch(c)
     return scale_fma(c, low, high, aux + AUX_SCALE_LOW * 4 * nt, aux + AUX_SCALE_HIGH * 4 * nt, scale)
 
 
 @device
 def add_nibbles(c, low, high, aux, scale):
     """The same for sums of nibbles, as `codes.py` takes them."""
-    nt = size(c)
+    nt = pitch(c)
     of_high = AUX_SIXTEENTH_HIGH if NIBBLES_IN_PLACE else AUX_SCALE_HIGH
     return scale_fma(c, low, high, aux + AUX_SCALE_LOW * 4 * nt, aux + of_high * 4 * nt, scale)
 
@@ -164,19 +161,19 @@ def add_nibbles(c, low, high, aux, scale):
 @device
 def add_minimum(c, aux, minimum):
     """The minimum of 32 columns meets the sum of their activations."""
-    return fma_splat(c, minimum, aux + AUX_SUM * 4 * size(c), 4)
+    return fma_splat(c, minimum, aux + AUX_SUM * 4 * pitch(c), 4)
 
 
 @device
 def add_low(c, low, aux, scale):
     """A scale for the low 16 columns."""
-    return fma_scaled(c, low, aux + AUX_SCALE_LOW * 4 * size(c), scale)
+    return fma_scaled(c, low, aux + AUX_SCALE_LOW * 4 * pitch(c), scale)
 
 
 @device
 def add_high(c, high, aux, scale):
     """A scale for the high 16 columns."""
-    return fma_scaled(c, high, aux + AUX_SCALE_HIGH * 4 * size(c), scale)
+    return fma_scaled(c, high, aux + AUX_SCALE_HIGH * 4 * pitch(c), scale)
 
 
 # -- the forms -----------------------------------------------------------------------------------------

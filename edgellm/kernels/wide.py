@@ -50,7 +50,7 @@ from edgellm.simd.ops import (
     store_f32,
     to_f32,
 )
-from edgellm.simd.tiles import beside, size
+from edgellm.simd.tiles import beside, pitch
 
 _ROWS = 128 if MATRIX_PRODUCTS else 64  # bytes of an f32 for each row
 _BLOCK = WIDE_CODES + 2 * _ROWS
@@ -249,7 +249,7 @@ def _blocks(add):
 
     @device
     def panel(c, w, x, aux, x_stride, columns):
-        nt, tile = size(c), _begin(c)
+        nt, tile = pitch(c), _begin(c)
         for _ in range(columns // BLOCK):
             tile = add(tile, w, x, aux)
             w += _BLOCK

@@ -8,7 +8,7 @@ from numba.extending import intrinsic
 
 from edgellm.simd import ops
 from edgellm.simd.tiles import across, each, number_for
-from edgellm.simd.types import BYTES, BYTES_IR, F32_IR, I32, I32_IR, I64_IR
+from edgellm.simd.types import BYTES_IR, F32_IR, I32, I32_IR, I64_IR
 
 _STEP = ir.Constant(I64_IR, 4)  # from a row's number to the next row's
 
@@ -74,11 +74,12 @@ def _dot(method):
             lower = getattr(ops.target, method)
 
             def one(n, vector):
-                return lower(b, vector, w, b.bitcast(number_for(b, tile, n, x, _STEP, I32_IR), BYTES_IR))
+                codes = across(b, weights, w, n)
+                return lower(b, vector, codes, b.bitcast(number_for(b, tile, n, x, _STEP, I32_IR), BYTES_IR))
 
             return each(b, acc, one)
 
-        return tile(tile, BYTES, types.int64), emit
+        return tile(tile, weights, types.int64), emit
 
     return op
 

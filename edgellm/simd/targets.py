@@ -161,12 +161,25 @@ def host_cpu() -> str:
     return str(llvm.get_host_cpu_name())
 
 
-def reads_ahead(target: Target, cpu: str) -> bool:
-    """Whether a core of this CPU (LLVM's name) reads weights for a single token at memory's speed when left
-    alone. Zen's do, and are slower when software asks, too; a Xeon's read 10 GB/s of 17, and 16 when asked.
-    ARM's are not measured, and left alone.
+def requests(target: Target, cpu: str) -> tuple[int, int, int]:
+    """How a core of this CPU (LLVM's name) is asked for weights before their use: so many bytes ahead; by
+    tiles of how many tokens and more, for codes of up to 6 bits; and for bytes.
+
+    A Xeon's core reads 10 GB/s of 17 for a single token when left alone, and 16 when asked. Zen 4's reads 30,
+    and 22 when asked, so that only tiles ask which take longer over their weights than memory does. Zen 5's
+    reads Q4_K at 29 GB/s, at 34 when asked, and bytes at the memory's speed. ARM's are not measured.
     """
-    return target.machine != "x86_64" or cpu.startswith("znver")
+    if target.machine == "x86_64" and not cpu.startswith("znver"):
+        return 3072, 1, 1
+    if cpu == "znver5":
+        return 8192, 1, 2
+    largest = target.token_tiles[0]
+    return 8192, max(2, largest // 2), max(2, largest)
+
+
+def panels_together(target: Target, cpu: str) -> int:
+    """How many panels a prompt's tile takes on this CPU (LLVM's name), of forms in `two_panels.py`."""
+    return 2 if target.name == "avx512-vnni" and cpu == "znver5" else 1
 
 
 def llvm_cpu(target: Target) -> tuple[str, str]:

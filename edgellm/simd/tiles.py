@@ -77,6 +77,15 @@ def zeros_across(typing, tile, across):
     return result(tile, across), lambda context, b, signature, args: ir.Constant(result.ir, None)
 
 
+@intrinsic(prefer_literal=True)
+def zeros_part(typing, rows, across, pitch):
+    """Zeros for `rows` of a tile of `pitch` rows, of `across` vectors each."""
+    if not all(isinstance(number, types.IntegerLiteral) for number in (rows, across, pitch)):
+        return None
+    result = Tile(F32, rows.literal_value, across.literal_value, pitch=pitch.literal_value)
+    return result(rows, across, pitch), lambda context, b, signature, args: ir.Constant(result.ir, None)
+
+
 @intrinsic
 def beside(typing, left, right):
     """A row of two vectors."""
@@ -93,6 +102,13 @@ def beside(typing, left, right):
 def size(typing, tile):
     """How many rows the tile has."""
     rows = tile.rows
+    return types.int64(tile), lambda context, b, signature, args: ir.Constant(I64_IR, rows)
+
+
+@intrinsic
+def pitch(typing, tile):
+    """How many rows' numbers stand side by side in memory: the tile's, or those of the tile it is part of."""
+    rows = tile.pitch
     return types.int64(tile), lambda context, b, signature, args: ir.Constant(I64_IR, rows)
 
 
@@ -172,24 +188,23 @@ def fma_row(typing, acc, x, row):
 
 
 @intrinsic
-def add_vector(typing, acc, vector):
-    """acc[n] + vector."""
-    return acc(acc, F32), lambda context, b, signature, args: each(
-        b, args[0], lambda n, v: b.fadd(v, args[1])
-    )
+def add_row(typing, acc, address):
+    """acc[n] + the row at address."""
+
+    def emit(context, b, signature, args):
+        tile, base = args
+        return each(b, tile, lambda n, v: b.fadd(v, load(b, base, F32_IR, 64 * (n % acc.across))))
+
+    return acc(acc, types.int64), emit
 
 
 @intrinsic
 def add_rows(typing, acc, address, stride):
-    """acc[n] + the vector at address + n * stride."""
+    """acc[n] + the row at address + n * stride."""
 
     def emit(context, b, signature, args):
         tile, base, step = args
-
-        def one(n, v):
-            return b.fadd(v, load(b, b.add(base, b.mul(step, ir.Constant(I64_IR, n))), F32_IR))
-
-        return each(b, tile, one)
+        return each(b, tile, lambda n, v: b.fadd(v, load(b, _place(b, acc, base, step, n), F32_IR)))
 
     return acc(acc, types.int64, types.int64), emit
 
@@ -207,15 +222,16 @@ def load_rows(typing, like, address, stride):
 
 @intrinsic
 def load_pairs(typing, like, address, stride):
-    """A tile like `like`, vector 2n from address + n * stride; zeros between. What `pair_sums` took."""
+    """A tile like `like`, row 2n from address + n * stride; zeros between. What `pair_sums` took."""
 
     def emit(context, b, signature, args):
         tile, base, step = args
 
         def one(n, v):
-            if n % 2:
+            row, column = divmod(n, like.across)
+            if row % 2:
                 return ir.Constant(v.type, None)
-            return load(b, b.add(base, b.mul(step, ir.Constant(I64_IR, n // 2))), F32_IR)
+            return load(b, _place(b, like, base, step, row // 2 * like.across + column), F32_IR)
 
         return each(b, tile, one)
 
@@ -223,15 +239,18 @@ def load_pairs(typing, like, address, stride):
 
 
 def _of_pairs(tile, one):
-    """A tile of one(builder, v0, v1), one(builder, v2, v3), ...; a tile of one vector stays as it is."""
-    if tile.count == 1:
+    """A tile of one(builder, row 0, row 1), one(builder, row 2, row 3), ..., vector by vector; a tile of one
+    row stays as it is.
+    """
+    if tile.rows == 1:
         return tile(tile), lambda context, b, signature, args: args[0]
-    result = Tile(tile.vector, tile.count // 2)
+    result = Tile(tile.vector, tile.rows // 2, tile.across)
 
     def emit(context, b, signature, args):
         out = ir.Constant(result.ir, ir.Undefined)
         for n in range(result.count):
-            pair = (b.extract_value(args[0], 2 * n + i) for i in range(2))
+            row, column = divmod(n, tile.across)
+            pair = (b.extract_value(args[0], (2 * row + i) * tile.across + column) for i in range(2))
             out = b.insert_value(out, one(b, *pair), n)
         return out
 
@@ -240,13 +259,13 @@ def _of_pairs(tile, one):
 
 @intrinsic
 def pair_sums(typing, tile):
-    """Vectors 0 + 1, 2 + 3, ..."""
+    """Rows 0 + 1, 2 + 3, ..."""
     return _of_pairs(tile, lambda b, first, second: b.fadd(first, second))
 
 
 @intrinsic
 def pair_firsts(typing, tile):
-    """Vectors 0, 2, ..."""
+    """Rows 0, 2, ..."""
     return _of_pairs(tile, lambda b, first, second: first)
 
 

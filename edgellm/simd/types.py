@@ -26,17 +26,20 @@ class Vector(types.Type):
 
 class Tile(types.Type):
     """`rows` rows of `across` vectors each, `count` together, in one value; operations apply to each. Where
-    two rows are `interleaved`, their lanes alternate in two vectors (`interleaved.py`).
+    two rows are `interleaved`, their lanes alternate in two vectors (`interleaved.py`). A tile may be a part
+    of one of `pitch` rows, whose numbers stand side by side in memory.
     """
 
-    def __init__(self, vector: Vector, rows: int, across: int = 1, interleaved: int = 1) -> None:
+    def __init__(
+        self, vector: Vector, rows: int, across: int = 1, interleaved: int = 1, pitch: int = 0
+    ) -> None:
         self.vector, self.rows, self.across, self.interleaved = vector, rows, across, interleaved
-        self.count = rows * across
-        super().__init__(f"{vector.name}x{rows}x{across}x{interleaved}")
+        self.count, self.pitch = rows * across, pitch or rows
+        super().__init__(f"{vector.name}x{rows}x{across}x{interleaved}of{self.pitch}")
 
     def of(self, vector: Vector) -> Tile:
         """The same shape of other vectors."""
-        return Tile(vector, self.rows, self.across, self.interleaved)
+        return Tile(vector, self.rows, self.across, self.interleaved, self.pitch)
 
     @property
     def ir(self):

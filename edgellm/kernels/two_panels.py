@@ -1,0 +1,82 @@
+"""Two panels at a time against four tokens of a tile of eight, for prompts: each number of a token is loaded
+once for both. A block takes as many multiplications as one panel against eight tokens, and fewer loads:
+
+                       dot products   multiplications   loads   cycles (Zen 5) at best
+    1 panel, 8 tokens            64                24     101   51: two loads in a cycle
+    2 panels, 4 tokens           64                24   60-66   44: two products in a cycle
+
+A core that makes two whole dot products in a cycle (Zen 5) waits for loads with one panel; one that makes
+one (Zen 4) does not. Forms with a minimum have fewer loads for more multiplications, and little to gain. The
+sums are those of `panels.py`, bit for bit.
+
+A block asks for an eighth of a block of one panel: `parts.py` says which, so that sixteen such parts of eight
+tiles fetch what the next chunk needs. Whoever was the first to read it would wait: a part of four tokens
+takes Q8_0 at 100 GB/s.
+"""
+
+from __future__ import annotations
+
+from edgellm.kernels.codes import codes4
+from edgellm.kernels.jit import PANELS_TOGETHER, device
+from edgellm.kernels.layout import (
+    AUX_START_HIGH,
+    AUX_START_LOW,
+    AUX_WORDS,
+    BLOCK,
+    PANEL_Q4_0,
+    PANEL_Q8_0,
+)
+from edgellm.kernels.panels import add_nibbles, add_scaled
+from edgellm.simd.dots import dot4, start
+from edgellm.simd.ops import load_bytes, load_f16
+from edgellm.simd.tiles import beside, fetch_here, pitch
+
+
+@device
+def _starts(c, aux):
+    """What the sums of the low and of the high 16 columns begin with."""
+    nt = pitch(c)
+    return start(c, aux + AUX_START_LOW * 4 * nt), start(c, aux + AUX_START_HIGH * 4 * nt)
+
+
+@device
+def q4_0(c, w, x, aux, ahead, columns):
+    """The panel at w and the one that follows it; `ahead`: what to fetch."""
+    nt, apart = pitch(c), columns // BLOCK * PANEL_Q4_0
+    for _ in range(columns // BLOCK):
+        low, high = _starts(c, aux)
+        for i in range(4):
+            first_low, first_high = codes4(load_bytes(w + 32 + 64 * i))
+            second_low, second_high = codes4(load_bytes(w + apart + 32 + 64 * i))
+            low = dot4(low, beside(first_low, second_low), x + 4 * nt * i)
+            high = dot4(high, beside(first_high, second_high), x + 4 * nt * (i + 4))
+        fetch_here(c, ahead, 1)
+        c = add_nibbles(c, low, high, aux, beside(load_f16(w), load_f16(w + apart)))
+        w += PANEL_Q4_0
+        ahead += PANEL_Q4_0 // 8
+        x += BLOCK * nt
+        aux += AUX_WORDS * 4 * nt
+    return c
+
+
+@device
+def q8_0(c, w, x, aux, ahead, columns):
+    """The same of bytes."""
+    nt, apart = pitch(c), columns // BLOCK * PANEL_Q8_0
+    for _ in range(columns // BLOCK):
+        low, high = _starts(c, aux)
+        for i in range(4):
+            codes = w + 32 + 64 * i
+            low = dot4(low, beside(load_bytes(codes), load_bytes(codes + apart)), x + 4 * nt * i)
+            codes += 256
+            high = dot4(high, beside(load_bytes(codes), load_bytes(codes + apart)), x + 4 * nt * (i + 4))
+        fetch_here(c, ahead, 1)
+        c = add_scaled(c, low, high, aux, beside(load_f16(w), load_f16(w + apart)))
+        w += PANEL_Q8_0
+        ahead += PANEL_Q8_0 // 8
+        x += BLOCK * nt
+        aux += AUX_WORDS * 4 * nt
+    return c
+
+
+TWO_PANELS = {"q4_0": q4_0, "q8_0": q8_0} if PANELS_TOGETHER == 2 else {}  # by form
