@@ -58,6 +58,7 @@ CROSS = {
     "PC of 2013": f"avx2,{_PC},x86-64-v3",
     "laptop of 2021": f"avx-vnni,{_PC},alderlake",
     "PC of 2021": f"avx512-vnni,{_PC},x86-64-v4,+avx512vnni",
+    "PC of 2024": f"avx512-vnni,{_PC},znver5",
 }
 NAMES = [
     "matmul.q4_0",
@@ -127,6 +128,35 @@ def test_requests_for_lines_stand_apart():
         requests = [i for i, line in enumerate(lines) if "prefetch" in line]
         assert len(requests) >= 4 * 5, name  # tiles of 1, 2, 4 and 8, at least five lines a block
         assert all(b > a + 1 for a, b in itertools.pairwise(requests)), name
+
+
+def innermost_loops(assembly: str) -> list[list[str]]:
+    """The instructions of each x86 loop that has no other inside."""
+    lines = [line.strip() for line in assembly.splitlines() if not line.strip().startswith("#")]
+    labels = {line[:-1]: i for i, line in enumerate(lines) if re.fullmatch(r"\.L\w+:", line)}
+    loops = []
+    for end, line in enumerate(lines):
+        jump = re.match(r"j\w+\s+(\.L\w+)", line)
+        if jump and labels.get(jump[1], end) < end:
+            body = lines[labels[jump[1]] + 1 : end]
+            if not any(each in labels for each in (line[:-1] for line in body)):
+                loops.append(body)
+    return loops
+
+
+@pytest.mark.parametrize("name", ["matmul.q4_0", "matmul.q8_0"])
+def test_two_panels_take_few_loads_and_no_stack(name):
+    """One panel against eight tokens takes 101 (`kernels/two_panels.py`)."""
+    assembly = compile_in_child([name], {"EDGELLM_CROSS": CROSS["PC of 2024"]})[name]["assembly"]
+    dots = [[line for line in loop if "vpdpbusd" in line] for loop in innermost_loops(assembly)]
+    loops = [
+        [line for line in loop if not line.startswith("prefetch")]
+        for loop, products in zip(innermost_loops(assembly), dots, strict=True)
+        if len(products) == 64 and not any("(" in line for line in products)
+    ]
+    assert len(loops) == 1
+    assert sum("(" in line for line in loops[0]) <= 66
+    assert not any("(%rsp)" in line for line in loops[0])
 
 
 @pytest.mark.slow
