@@ -47,10 +47,11 @@ _SHARE = LARGEST_TILE // PANELS_TOGETHER  # rows of a tile of two panels
 
 @device
 def part_tile(c, panel, x_bytes, w, row, skip, rows, p, column, part, sums, stride, pieces, besides, args):
-    """The same rows with a part of panel p, or a piece of a part, which is at w. Between parts their sums are
-    at `sums`; between pieces each row's own at `pieces`: a second row's sum is added when its part is whole.
+    """The tile's rows, from `row` on, with a part of panel p, or a piece of a part, which is at w: how many
+    rows there were. Between parts their sums are at `sums`; between pieces each row's own at `pieces`: a
+    second row's sum is added when its part is whole.
 
-    A tile that is part of a larger one takes rows of it from number `skip` on. How many rows the whole has.
+    A tile that is part of a larger one takes rows of it from number `skip` on; counted are the larger one's.
     `besides` is what the panel wants besides: x's stride if that is f32, where two panels fetch from.
     """
     columns, planes = get_i64(args + 8 * MM_COLUMNS), get_i64(args + 8 * MM_PLANES)
