@@ -33,50 +33,47 @@ from edgellm.simd.tiles import beside, fetch_here, pitch
 
 
 @device
-def _starts(c, aux):
-    """What the sums of the low and of the high 16 columns begin with."""
-    nt = pitch(c)
-    return start(c, aux + AUX_START_LOW * 4 * nt), start(c, aux + AUX_START_HIGH * 4 * nt)
+def _nibbles(low, high, w, next_w, x, nt):
+    """32 columns of two panels."""
+    for i in range(4):
+        first_low, first_high = codes4(load_bytes(w + 64 * i))
+        second_low, second_high = codes4(load_bytes(next_w + 64 * i))
+        low = dot4(low, beside(first_low, second_low), x + 4 * nt * i)
+        high = dot4(high, beside(first_high, second_high), x + 4 * nt * (i + 4))
+    return low, high
 
 
 @device
-def q4_0(c, w, x, aux, ahead, columns):
-    """The panel at w and the one that follows it; `ahead`: what to fetch."""
-    nt, apart = pitch(c), columns // BLOCK * PANEL_Q4_0
-    for _ in range(columns // BLOCK):
-        low, high = _starts(c, aux)
-        for i in range(4):
-            first_low, first_high = codes4(load_bytes(w + 32 + 64 * i))
-            second_low, second_high = codes4(load_bytes(w + apart + 32 + 64 * i))
-            low = dot4(low, beside(first_low, second_low), x + 4 * nt * i)
-            high = dot4(high, beside(first_high, second_high), x + 4 * nt * (i + 4))
-        fetch_here(c, ahead, 1)
-        c = add_nibbles(c, low, high, aux, beside(load_f16(w), load_f16(w + apart)))
-        w += PANEL_Q4_0
-        ahead += PANEL_Q4_0 // 8
-        x += BLOCK * nt
-        aux += AUX_WORDS * 4 * nt
-    return c
-
-
-@device
-def q8_0(c, w, x, aux, ahead, columns):
+def _bytes(low, high, w, next_w, x, nt):
     """The same of bytes."""
-    nt, apart = pitch(c), columns // BLOCK * PANEL_Q8_0
-    for _ in range(columns // BLOCK):
-        low, high = _starts(c, aux)
-        for i in range(4):
-            codes = w + 32 + 64 * i
-            low = dot4(low, beside(load_bytes(codes), load_bytes(codes + apart)), x + 4 * nt * i)
-            codes += 256
-            high = dot4(high, beside(load_bytes(codes), load_bytes(codes + apart)), x + 4 * nt * (i + 4))
-        fetch_here(c, ahead, 1)
-        c = add_scaled(c, low, high, aux, beside(load_f16(w), load_f16(w + apart)))
-        w += PANEL_Q8_0
-        ahead += PANEL_Q8_0 // 8
-        x += BLOCK * nt
-        aux += AUX_WORDS * 4 * nt
-    return c
+    for i in range(4):
+        at, next_at = w + 64 * i, next_w + 64 * i
+        low = dot4(low, beside(load_bytes(at), load_bytes(next_at)), x + 4 * nt * i)
+        high = dot4(high, beside(load_bytes(at + 256), load_bytes(next_at + 256)), x + 4 * nt * (i + 4))
+    return low, high
 
 
-TWO_PANELS = {"q4_0": q4_0, "q8_0": q8_0} if PANELS_TOGETHER == 2 else {}  # by form
+def _blocks(dots, add, panel_block):
+    """The panel at w and the one after it, in blocks of a scale, then codes; `ahead`: what to fetch."""
+
+    @device
+    def panels(c, w, x, aux, ahead, columns):
+        nt, apart = pitch(c), columns // BLOCK * panel_block
+        for _ in range(columns // BLOCK):
+            low, high = start(c, aux + AUX_START_LOW * 4 * nt), start(c, aux + AUX_START_HIGH * 4 * nt)
+            low, high = dots(low, high, w + 32, w + apart + 32, x, nt)
+            fetch_here(c, ahead, 1)
+            c = add(c, low, high, aux, beside(load_f16(w), load_f16(w + apart)))
+            w += panel_block
+            ahead += panel_block // 8
+            x += BLOCK * nt
+            aux += AUX_WORDS * 4 * nt
+        return c
+
+    return panels
+
+
+TWO_PANELS = {}  # by form
+if PANELS_TOGETHER == 2:
+    TWO_PANELS["q4_0"] = _blocks(_nibbles, add_nibbles, PANEL_Q4_0)
+    TWO_PANELS["q8_0"] = _blocks(_bytes, add_scaled, PANEL_Q8_0)
