@@ -39,7 +39,7 @@ from edgellm.kernels.outputs import (
     within,
 )
 from edgellm.simd.ops import get_i64
-from edgellm.simd.tiles import fetch_ahead, load_rows, pitch, store_rows, zeros, zeros_part
+from edgellm.simd.tiles import fetch_ahead, fetch_rows, load_rows, pitch, store_rows, zeros, zeros_part
 
 _FETCHED = 1024  # bytes of the next piece that are fetched with a tile
 _SHARE = LARGEST_TILE // PANELS_TOGETHER  # rows of a tile of two panels
@@ -70,6 +70,8 @@ def part_tile(c, panel, x_bytes, w, row, skip, rows, p, column, part, sums, stri
         over = column + part == columns and (again or passes == 1 or not precise)
         b, r = (bias, residual) if over else (0, 0)
         y, step = (get_i64(args + 8 * MM_Y) + offset + at, y_stride) if over else (sums, stride)
+        if r != 0:  # asked for now, it is there in the end
+            fetch_rows(c, r, y_stride)
         out = begin_sums(c, sums, stride, column, kind) if begins else load_rows(c, pieces, 4 * LANES)
         out = panel(out, w, x, aux, besides, part)
         if ends:
@@ -136,37 +138,39 @@ def wide_tiles(worker, unpack, wide, block_columns, block_bytes, row, rows, firs
 def tiles_of_two_panels(panel, pair, block_columns, block_bytes, row, rows, first, last, args):
     """All full tiles from `row` on, two panels at a time: the row after them.
 
-    They fetch what follows the chunk's weights, most often the next chunk: two panels' parts in sixteen
-    pieces, one with each part of eight tiles.
+    A part of four panels meets all tiles before the next part: L2 would not keep four rows of 8192 bytes for
+    16 rows each. Meanwhile what follows is fetched, the next part or the next chunk's first: two panels' in
+    sixteen pieces, one with each half of eight tiles.
     """
     columns, planes = get_i64(args + 8 * MM_COLUMNS), get_i64(args + 8 * MM_PLANES)
     y_stride, precise = get_i64(args + 8 * MM_Y_STRIDE), get_i64(args + 8 * MM_PRECISE)
-    weights = get_i64(args + 8 * MM_WEIGHTS)
-    chunk_bytes = (last - first) * (columns // block_columns) * block_bytes
-    while rows - row >= least_rows(LARGEST_TILE, 1) * planes:
-        y = get_i64(args + 8 * MM_Y) + row // planes * y_stride
-        number, taken = row // planes // LARGEST_TILE % 8, 0
-        for group in range(first, last, GROUP):
-            for column in range(0, columns, PART):
-                part = min(PART, columns - column)
-                piece_bytes = part // block_columns * block_bytes // 8
-                p, end = group, min(group + GROUP, last)
+    weights, least = get_i64(args + 8 * MM_WEIGHTS), least_rows(LARGEST_TILE, 1) * planes
+    reached = row
+    for group in range(first, last, GROUP):
+        end = min(group + GROUP, last)
+        for column in range(0, columns, PART):
+            part = min(PART, columns - column)
+            part_bytes = part // block_columns * block_bytes
+            reached = row
+            while rows - reached >= least:
+                y = get_i64(args + 8 * MM_Y) + reached // planes * y_stride
+                number, p, taken = reached // planes // LARGEST_TILE % 8, group, 0
                 while p < end:
                     w = _piece_at(weights, p, column, columns, last, block_columns, block_bytes)
                     sums, count = y + p * LANES * 4, 1 if p + 1 == end or p + 1 == precise else 2
                     if count == 1:
                         taken = part_tile(
-                            zeros(LARGEST_TILE), panel, 1, w, row, 0, rows, p, column, part, sums, y_stride,
-                            0, 0, args,
+                            zeros(LARGEST_TILE), panel, 1, w, reached, 0, rows, p, column, part, sums,
+                            y_stride, 0, 0, args,
                         )  # fmt: skip
                     else:
-                        ahead = w + chunk_bytes + 2 * number * piece_bytes
+                        ahead = w + (end - group) * part_bytes + 2 * number * (part_bytes // 8)
                         for skip in range(0, LARGEST_TILE, _SHARE):
                             taken = part_tile(
-                                zeros_part(_SHARE, 2, LARGEST_TILE), pair, 1, w, row, skip, rows, p, column,
-                                part, sums + skip * y_stride, y_stride, 0, ahead, args,
+                                zeros_part(_SHARE, 2, LARGEST_TILE), pair, 1, w, reached, skip, rows, p,
+                                column, part, sums + skip * y_stride, y_stride, 0, ahead, args,
                             )  # fmt: skip
-                            ahead += piece_bytes
+                            ahead += part_bytes // 8
                     p += count
-        row += taken
-    return row
+                reached += taken
+    return reached

@@ -112,6 +112,13 @@ def pitch(typing, tile):
     return types.int64(tile), lambda context, b, signature, args: ir.Constant(I64_IR, rows)
 
 
+def _ask(b, address, locality):
+    """Ask for the line at address: into L2 (locality 2) or L1 (3)."""
+    place = b.inttoptr(address, ir.IntType(8).as_pointer())
+    read, near, data = (ir.Constant(_I32, n) for n in (0, locality, 1))
+    call(b, "llvm.prefetch.p0", ir.VoidType(), place, read, near, data)
+
+
 def _fetch(pinned):
     @intrinsic(prefer_literal=True)
     def op(typing, tile, address, least):
@@ -124,10 +131,8 @@ def _fetch(pinned):
                     b.fence("seq_cst", "singlethread")
 
             if tile.count >= least.literal_value:
-                place = b.inttoptr(args[1], ir.IntType(8).as_pointer())
-                read, locality, data = (ir.Constant(_I32, n) for n in (0, 2, 1))
                 stay()
-                call(b, "llvm.prefetch.p0", ir.VoidType(), place, read, locality, data)
+                _ask(b, args[1], 2)
                 stay()
             return context.get_dummy_value()
 
@@ -140,6 +145,18 @@ def _fetch(pinned):
 # beside other requests; or exactly here.
 fetch_ahead = _fetch(pinned=False)
 fetch_here = _fetch(pinned=True)
+
+
+@intrinsic
+def fetch_rows(typing, like, address, stride):
+    """Ask for what `load_rows` would load, into L1."""
+
+    def emit(context, b, signature, args):
+        for n in range(like.count):
+            _ask(b, _place(b, like, args[1], args[2], n), 3)
+        return context.get_dummy_value()
+
+    return types.none(like, types.int64, types.int64), emit
 
 
 @intrinsic(prefer_literal=True)

@@ -125,7 +125,7 @@ def test_requests_for_lines_stand_apart():
     products = ["matmul.q4_0", "matmul.q4_k", "matmul.q8_0"]
     for name, facts in compile_in_child(products, {"EDGELLM_CROSS": CROSS["PC of 2021"]}).items():
         lines = [line for line in facts["assembly"].splitlines() if not line.strip().startswith("#")]
-        requests = [i for i, line in enumerate(lines) if "prefetch" in line]
+        requests = [i for i, line in enumerate(lines) if "prefetcht1" in line]  # weights, into L2
         assert len(requests) >= 4 * 5, name  # tiles of 1, 2, 4 and 8, at least five lines a block
         assert all(b > a + 1 for a, b in itertools.pairwise(requests)), name
 

@@ -205,9 +205,11 @@ class Lowering:
         return L.H_OUTPUTS, L.room_rows(self.config.max_outputs)
 
     def make(self, value: Value, width: int | None = None) -> Place:
-        """Room for a value's f32 rows."""
+        """Room for a value's f32 rows, each of an odd number of cache lines: a matmul's chunk, 64 rows of a
+        few lines each, would else fall into a few sets of a cache.
+        """
         slot, rows = self.rows_of(value)
-        stride = 4 * (-(-(width or value.width) // L.LANES) * L.LANES)
+        stride = 4 * L.LANES * (-(-(width or value.width) // L.LANES) | 1)
         place = Place(self.arena.buffer(rows * stride, len(self.program.ops)), stride, slot)
         self.places[value] = place
         return place
