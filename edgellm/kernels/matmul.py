@@ -185,7 +185,9 @@ def _wide_kernel(panel, unpack, wide, block_columns, block_bytes):
     def matmul(args, header, chunk, worker):
         row, rows, first, last = _extent(args, header, chunk)
         if rows - row >= MANY:
-            row = wide_tiles(worker, unpack, wide, block_columns, block_bytes, row, rows, first, last, args)
+            row = wide_tiles(
+                worker, panel, unpack, wide, block_columns, block_bytes, row, rows, first, last, args
+            )
         _tiles(panel, block_columns, block_bytes, 1, row, rows, first, last, args)
 
     return matmul

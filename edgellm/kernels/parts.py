@@ -23,6 +23,7 @@ from edgellm.kernels.layout import (
     MM_Y,
     MM_Y_STRIDE,
     PART,
+    WIDE_PANEL,
     WIDE_PIECE,
     WIDE_PIECES,
     WIDE_SCRATCH,
@@ -41,8 +42,8 @@ from edgellm.kernels.outputs import (
 from edgellm.simd.ops import get_i64
 from edgellm.simd.tiles import fetch_ahead, fetch_rows, load_rows, pitch, store_rows, zeros, zeros_part
 
-_FETCHED = 1024  # bytes of the next piece that are fetched with a tile
-_SHARE = LARGEST_TILE // PANELS_TOGETHER  # rows of a tile of two panels
+_FETCHED = 1024  # bytes of the next piece of a panel that are fetched with a tile
+_SHARE = LARGEST_TILE // PANELS_TOGETHER  # rows of a tile that panels take together
 
 
 @device
@@ -52,7 +53,8 @@ def part_tile(c, panel, x_bytes, w, row, skip, rows, p, column, part, sums, stri
     second row's sum is added when its part is whole.
 
     A tile that is part of a larger one takes rows of it from number `skip` on; counted are the larger one's.
-    `besides` is what the panel wants besides: x's stride if that is f32, where two panels fetch from.
+    `stride` is that of both kinds of sums: pieces are smaller than parts only where both are in the scratch.
+    `besides` is what the panel wants besides: x's stride if that is f32, or where to fetch from.
     """
     columns, planes = get_i64(args + 8 * MM_COLUMNS), get_i64(args + 8 * MM_PLANES)
     x_stride, y_stride = get_i64(args + 8 * MM_X_STRIDE), get_i64(args + 8 * MM_Y_STRIDE)
@@ -72,15 +74,15 @@ def part_tile(c, panel, x_bytes, w, row, skip, rows, p, column, part, sums, stri
         y, step = (get_i64(args + 8 * MM_Y) + offset + at, y_stride) if over else (sums, stride)
         if r != 0:  # asked for now, it is there in the end
             fetch_rows(c, r, y_stride)
-        out = begin_sums(c, sums, stride, column, kind) if begins else load_rows(c, pieces, 4 * LANES)
+        out = begin_sums(c, sums, stride, column, kind) if begins else load_rows(c, pieces, stride)
         out = panel(out, w, x, aux, besides, part)
         if ends:
             end_sums(out, sums, stride, kind, precise, y, step, b, r)
         else:
-            store_rows(out, pieces, 4 * LANES)
+            store_rows(out, pieces, stride)
         x += pitch(c) * x_stride
         aux += pitch(c) * aux_bytes
-        pieces += 4 * LANES * pitch(c)
+        pieces += stride * pitch(c)
     return passes * pitch(c)
 
 
@@ -96,41 +98,83 @@ def _piece_at(weights, p, column, columns, last, block_columns, block_bytes):
 
 
 @device
-def wide_tiles(worker, unpack, wide, block_columns, block_bytes, row, rows, first, last, args):
-    """All full tiles from `row` on, panel by panel, each piece unpacked once: the row after them.
+def _together(p, end, precise):
+    """How many panels go together, from panel p on: none goes with one that takes other rows."""
+    return 1 if p + 1 == end or p + 1 == precise else PANELS_TOGETHER
 
-    Sums wait in the scratch: 64 tokens' rows of y, at a stride that is often a power of two, would fall into
-    the same few sets of a cache. The next piece is fetched meanwhile, some of it with each tile.
+
+@device
+def _wide_panels(c, worker, unpack, wide, block_columns, block_bytes, row, rows, p, last, args):
+    """All full tiles from `row` on against panel p, or as many as go together: the row after them.
+
+    Sums wait in the scratch: 64 tokens' rows of y are far apart, and would be many pages. The next pieces are
+    fetched meanwhile, some of one with each share of a tile.
     """
     columns, planes = get_i64(args + 8 * MM_COLUMNS), get_i64(args + 8 * MM_PLANES)
     scratch = get_i64(args + 8 * MM_SCRATCH) + worker * WIDE_SCRATCH
-    sums = scratch + WIDE_SUMS
-    weights = get_i64(args + 8 * MM_WEIGHTS)
-    w = _piece_at(weights, first, 0, columns, last, block_columns, block_bytes)
-    reached = row
-    for p in range(first, last):
-        for column in range(0, columns, WIDE_PIECE):
-            part = min(WIDE_PIECE, columns - column)
-            unpack(w, scratch, part)
-            following = column + WIDE_PIECE < columns
-            w = _piece_at(
-                weights, p if following else p + 1, column + WIDE_PIECE if following else 0, columns, last,
-                block_columns, block_bytes,
-            )  # fmt: skip
-            reached, ahead = row, w
-            while rows - reached >= least_rows(LARGEST_TILE, 1) * planes:
-                c = zeros(LARGEST_TILE)
-                for line in range(0, _FETCHED, 64):
-                    fetch_ahead(c, ahead + line, LARGEST_TILE)
-                ahead += _FETCHED
-                tokens, pieces = (
-                    (reached - row) // planes,
-                    scratch + WIDE_PIECES + (reached - row) * 4 * LANES,
-                )
-                reached += part_tile(
-                    c, wide, 1, scratch, reached, 0, rows, p, column, part,
-                    sums + tokens * 4 * LANES, 4 * LANES, pieces, 0, args,
+    weights, stride, reached = get_i64(args + 8 * MM_WEIGHTS), 4 * LANES * PANELS_TOGETHER, row
+    for column in range(0, columns, WIDE_PIECE):
+        part = min(WIDE_PIECE, columns - column)
+        for i in range(PANELS_TOGETHER):
+            w = _piece_at(weights, p + i, column, columns, last, block_columns, block_bytes)
+            unpack(w, scratch + WIDE_PANEL * i, part)
+        next_p, next_column = p, column + WIDE_PIECE
+        if next_column >= columns:
+            next_p, next_column = p + PANELS_TOGETHER, 0
+        reached, fetched = row, 0
+        while rows - reached >= least_rows(LARGEST_TILE, 1) * planes:
+            sums = scratch + WIDE_SUMS + (reached - row) // planes * stride
+            pieces, taken = scratch + WIDE_PIECES + (reached - row) * stride, 0
+            for i in range(PANELS_TOGETHER):
+                ahead = _piece_at(weights, next_p + i, next_column, columns, last, block_columns, block_bytes)
+                ahead, skip = ahead + fetched, _SHARE * i
+                if PANELS_TOGETHER == 1:
+                    for line in range(0, _FETCHED, 64):
+                        fetch_ahead(c, ahead + line, LARGEST_TILE)
+                taken = part_tile(
+                    c, wide, 1, scratch, reached, skip, rows, p, column, part,
+                    sums + skip * stride, stride, pieces + skip * stride, ahead, args,
                 )  # fmt: skip
+            fetched += _FETCHED
+            reached += taken
+    return reached
+
+
+@device
+def _panel(panel, block_columns, block_bytes, row, rows, p, last, args):
+    """All full tiles from `row` on against panel p as it is: the row after them."""
+    columns, planes = get_i64(args + 8 * MM_COLUMNS), get_i64(args + 8 * MM_PLANES)
+    y_stride, reached = get_i64(args + 8 * MM_Y_STRIDE), row
+    for column in range(0, columns, PART):
+        part = min(PART, columns - column)
+        w = _piece_at(
+            get_i64(args + 8 * MM_WEIGHTS), p, column, columns, last, block_columns, block_bytes
+        )  # fmt: skip
+        reached = row
+        while rows - reached >= least_rows(LARGEST_TILE, 1) * planes:
+            y = get_i64(args + 8 * MM_Y) + reached // planes * y_stride + p * LANES * 4
+            reached += part_tile(
+                zeros(LARGEST_TILE), panel, 1, w, reached, 0, rows, p, column, part, y, y_stride, 0, 0, args
+            )
+    return reached
+
+
+@device
+def wide_tiles(worker, panel, unpack, wide, block_columns, block_bytes, row, rows, first, last, args):
+    """All full tiles from `row` on, panel by panel or two by two, each piece unpacked once: the row after
+    them.
+    """
+    p, reached, precise = first, row, get_i64(args + 8 * MM_PRECISE)
+    while p < last:
+        if PANELS_TOGETHER == 2 and _together(p, last, precise) == 1:
+            reached = _panel(panel, block_columns, block_bytes, row, rows, p, last, args)
+            p += 1
+        else:
+            reached = _wide_panels(
+                zeros_part(_SHARE, PANELS_TOGETHER, LARGEST_TILE), worker, unpack, wide, block_columns,
+                block_bytes, row, rows, p, last, args,
+            )  # fmt: skip
+            p += PANELS_TOGETHER
     return reached
 
 
@@ -157,7 +201,7 @@ def tiles_of_two_panels(panel, pair, block_columns, block_bytes, row, rows, firs
                 number, p, taken = reached // planes // LARGEST_TILE % 8, group, 0
                 while p < end:
                     w = _piece_at(weights, p, column, columns, last, block_columns, block_bytes)
-                    sums, count = y + p * LANES * 4, 1 if p + 1 == end or p + 1 == precise else 2
+                    sums, count = y + p * LANES * 4, _together(p, end, precise)
                     if count == 1:
                         taken = part_tile(
                             zeros(LARGEST_TILE), panel, 1, w, reached, 0, rows, p, column, part, sums,

@@ -5,6 +5,9 @@ The smaller the tile, the more that is: with two tokens (ARM) up to 46% of the i
 (AVX2) up to two thirds of the time. With eight (AVX-512) prompts are 6 to 8% faster with codes of 5 and 6
 bits; those of 4 bits, which are only masked and shifted, are not faster then, and not unpacked.
 
+Where two panels go together (`two_panels.py` says why), both have a piece unpacked, and each block asks for a
+line of a next piece.
+
 Where an instruction multiplies two rows by two tokens (`simd/interleaved.py`), pieces are unpacked in its
 order: 8 columns of a row side by side, and twice what is one number a row. Bytes are unpacked so, too.
 """
@@ -12,7 +15,7 @@ order: 8 columns of a row side by side, and twice what is one number a row. Byte
 from __future__ import annotations
 
 from edgellm.kernels.codes import codes4, codes5, codes6, scale_of_second6
-from edgellm.kernels.jit import LARGEST_TILE, MATRIX_PRODUCTS, device, float32
+from edgellm.kernels.jit import LARGEST_TILE, MATRIX_PRODUCTS, PANELS_TOGETHER, device, float32
 from edgellm.kernels.layout import (
     AUX_WORDS,
     BLOCK,
@@ -25,6 +28,7 @@ from edgellm.kernels.layout import (
     PANEL_Q6_K,
     PANEL_Q8_0,
     WIDE_CODES,
+    WIDE_PANEL,
 )
 from edgellm.kernels.panels import (
     add_high,
@@ -50,7 +54,7 @@ from edgellm.simd.ops import (
     store_f32,
     to_f32,
 )
-from edgellm.simd.tiles import beside, pitch
+from edgellm.simd.tiles import beside, fetch_here, pitch
 
 _ROWS = 128 if MATRIX_PRODUCTS else 64  # bytes of an f32 for each row
 _BLOCK = WIDE_CODES + 2 * _ROWS
@@ -167,7 +171,19 @@ def _unpack_q6_k(w, out, columns):
 def _rows(w, number):
     """The f32 of each row, as a tile's sums meet them."""
     at = w + WIDE_CODES + _ROWS * number
-    return beside(load_f32(at), load_f32(at + 64)) if MATRIX_PRODUCTS else load_f32(at)
+    if MATRIX_PRODUCTS:
+        return beside(load_f32(at), load_f32(at + 64))
+    if PANELS_TOGETHER == 2:
+        return beside(load_f32(at), load_f32(at + WIDE_PANEL))
+    return load_f32(at)
+
+
+@device
+def _words(at):
+    """The codes of 4 columns."""
+    if PANELS_TOGETHER == 2:
+        return beside(load_bytes(at), load_bytes(at + WIDE_PANEL))
+    return load_bytes(at)
 
 
 @device
@@ -191,16 +207,16 @@ def _dots(dot):
     @device
     def in_turn(low, high, w, x, nt):
         for i in range(4):
-            low = dot(low, load_bytes(w + 64 * i), x + 4 * nt * i)
-            high = dot(high, load_bytes(w + 256 + 64 * i), x + 4 * nt * (i + 4))
+            low = dot(low, _words(w + 64 * i), x + 4 * nt * i)
+            high = dot(high, _words(w + 256 + 64 * i), x + 4 * nt * (i + 4))
         return low, high
 
     @device
     def low_first(low, high, w, x, nt):
         for i in range(4):
-            low = dot(low, load_bytes(w + 64 * i), x + 4 * nt * i)
+            low = dot(low, _words(w + 64 * i), x + 4 * nt * i)
         for i in range(4):
-            high = dot(high, load_bytes(w + 256 + 64 * i), x + 4 * nt * (i + 4))
+            high = dot(high, _words(w + 256 + 64 * i), x + 4 * nt * (i + 4))
         return low, high
 
     # Both sums of four tokens take all sixteen registers of half a vector: with AVX-VNNI, prompts are 9 to
@@ -245,13 +261,16 @@ def _bytes(c, w, x, aux):
 
 
 def _blocks(add):
-    """A panel against a tile, as in `panels.py`, from what a block adds."""
+    """A panel against a tile, as in `panels.py`, from what a block adds; `ahead`: what to fetch."""
 
     @device
-    def panel(c, w, x, aux, x_stride, columns):
+    def panel(c, w, x, aux, ahead, columns):
         nt, tile = pitch(c), _begin(c)
         for _ in range(columns // BLOCK):
             tile = add(tile, w, x, aux)
+            if PANELS_TOGETHER == 2:
+                fetch_here(c, ahead, 1)
+                ahead += 64
             w += _BLOCK
             x += BLOCK * nt
             aux += AUX_WORDS * 4 * nt

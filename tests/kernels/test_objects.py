@@ -144,9 +144,10 @@ def innermost_loops(assembly: str) -> list[list[str]]:
     return loops
 
 
-@pytest.mark.parametrize("name", ["matmul.q4_0", "matmul.q8_0"])
-def test_two_panels_take_few_loads_and_no_stack(name):
-    """One panel against eight tokens takes 101 (`kernels/two_panels.py`)."""
+@pytest.mark.parametrize("form", ["q4_0", "q8_0", "q5_0", "q5_1", "q5_k", "q6_k"])
+def test_two_panels_take_few_loads_and_no_stack(form):
+    """One panel against eight tokens takes 101 and more (`kernels/two_panels.py`)."""
+    name = f"matmul.{form}"
     assembly = compile_in_child([name], {"EDGELLM_CROSS": CROSS["PC of 2024"]})[name]["assembly"]
     dots = [[line for line in loop if "vpdpbusd" in line] for loop in innermost_loops(assembly)]
     loops = [
@@ -155,7 +156,7 @@ def test_two_panels_take_few_loads_and_no_stack(name):
         if len(products) == 64 and not any("(" in line for line in products)
     ]
     assert len(loops) == 1
-    assert sum("(" in line for line in loops[0]) <= 66
+    assert sum("(" in line for line in loops[0]) <= 68
     assert not any("(%rsp)" in line for line in loops[0])
 
 
