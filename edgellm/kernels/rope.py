@@ -31,6 +31,7 @@ from edgellm.kernels.layout import (
 from edgellm.kernels.math import round_to_i32
 from edgellm.kernels.shares import rows_of, share_of
 from edgellm.simd.folds import max_f32
+from edgellm.simd.interleaved import load_alternating, store_alternating
 from edgellm.simd.ops import (
     absolute,
     get_f32,
@@ -53,14 +54,18 @@ from edgellm.simd.ops import (
 def _turn(x, heads, head_dim, dims, neox, cos, sin):
     """Rope, in place, on `heads` heads at x."""
     half = dims // 2
+    whole = half // LANES * LANES
     for h in range(heads):
         head = x + 4 * h * head_dim
-        whole = half // LANES * LANES if neox else 0
         for i in range(0, whole, LANES):
-            a, b = load_f32(head + 4 * i), load_f32(head + 4 * (i + half))
             c, s = load_f32(cos + 4 * i), load_f32(sin + 4 * i)
-            store_f32(head + 4 * i, a * c - b * s)
-            store_f32(head + 4 * (i + half), a * s + b * c)
+            if neox:
+                a, b = load_f32(head + 4 * i), load_f32(head + 4 * (i + half))
+                store_f32(head + 4 * i, a * c - b * s)
+                store_f32(head + 4 * (i + half), a * s + b * c)
+            else:
+                a, b = load_alternating(head + 8 * i, 0), load_alternating(head + 8 * i, 1)
+                store_alternating(head + 8 * i, a * c - b * s, a * s + b * c)
         for i in range(whole, half):
             first = head + 4 * i if neox else head + 8 * i
             second = first + 4 * half if neox else first + 4

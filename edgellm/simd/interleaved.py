@@ -6,7 +6,7 @@ in one register (ARM's `smmla`):
     row 0, token 0 | row 0, token 1 | row 1, token 0 | row 1, token 1
 
 So a tile of two tokens is two vectors, of 8 rows each; whatever is one number a row stands there twice, and
-numbers of the tokens come in turn.
+numbers of the tokens come in turn. Rope takes pairs of neighbours by the same loads and stores.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from edgellm.simd import ops
 from edgellm.simd.lowering import shuffle
 from edgellm.simd.ops import load, store
 from edgellm.simd.tiles import each
-from edgellm.simd.types import BYTES, I32_IR, LANES, Tile
+from edgellm.simd.types import BYTES, F32, F32_IR, I32_IR, LANES, Tile
 
 _FOUR_WORDS = ir.VectorType(ir.IntType(32), 4)
 
@@ -49,6 +49,19 @@ def _alternating(n):
 
 interleave = _reorder(_alternating, 1, 2)
 apart = _reorder(lambda n: range(n, 2 * LANES, 2), 2, 1)
+
+
+@intrinsic(prefer_literal=True)
+def load_alternating(typing, address, which):
+    """16 of the 32 f32 at address: every other one, from number `which` on."""
+    if not isinstance(which, types.IntegerLiteral):
+        return None
+
+    def emit(context, b, signature, args):
+        first, second = (load(b, args[0], F32_IR, 64 * n) for n in range(2))
+        return shuffle(b, first, second, range(which.literal_value, 2 * LANES, 2))
+
+    return F32(types.int64, which), emit
 
 
 @intrinsic
