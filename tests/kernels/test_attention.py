@@ -122,7 +122,7 @@ def draw(rows: int, heads: int, kv_heads: int, head_dim: int, seed: int):
     )
 
 
-SHAPES = [(4, 4, 16), (9, 3, 64), (8, 1, 32), (6, 2, 128)]
+SHAPES = [(4, 4, 16), (9, 3, 64), (8, 1, 32), (4, 2, 48), (6, 2, 128)]
 
 
 @pytest.mark.parametrize("kv_type", KINDS)
