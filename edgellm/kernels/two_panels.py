@@ -6,11 +6,11 @@ once for both. A block takes as many multiplications as one panel against eight 
     2 panels, 4 tokens           64                24   60-66   44: two products in a cycle
 
 A core that makes two whole dot products in a cycle (Zen 5) waits for loads with one panel; one that makes
-one (Zen 4) does not. Forms with a minimum have fewer loads for more multiplications, and little to gain. The
-sums are those of `panels.py`, bit for bit.
+one (Zen 4) does not. Codes of 5 and 6 bits go so when they are unpacked (`wide.py`); Q4_1 and Q4_K have fewer
+loads for more multiplications, and nothing to gain. The sums are those of `panels.py`, bit for bit.
 
 A block asks for an eighth of a block of one panel: `parts.py` says which, so that sixteen such parts of eight
-tiles fetch what the next chunk needs. Whoever was the first to read it would wait: a part of four tokens
+tiles fetch what comes next. Whoever was the first to read it would wait: a part of four tokens
 takes Q8_0 at 100 GB/s.
 """
 

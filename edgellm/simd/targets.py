@@ -178,7 +178,7 @@ def requests(target: Target, cpu: str) -> tuple[int, int, int]:
 
 
 def panels_together(target: Target, cpu: str) -> int:
-    """How many panels a prompt's tile takes on this CPU (LLVM's name), of forms in `two_panels.py`."""
+    """How many panels a prompt's tile takes on this CPU (LLVM's name): `two_panels.py`, `wide.py`."""
     return 2 if target.name == "avx512-vnni" and cpu == "znver5" else 1
 
 
