@@ -144,12 +144,10 @@ def _wide_panels(c, worker, unpack, wide, block_columns, block_bytes, row, rows,
 def _panel(panel, block_columns, block_bytes, row, rows, p, last, args):
     """All full tiles from `row` on against panel p as it is: the row after them."""
     columns, planes = get_i64(args + 8 * MM_COLUMNS), get_i64(args + 8 * MM_PLANES)
-    y_stride, reached = get_i64(args + 8 * MM_Y_STRIDE), row
+    weights, y_stride, reached = get_i64(args + 8 * MM_WEIGHTS), get_i64(args + 8 * MM_Y_STRIDE), row
     for column in range(0, columns, PART):
         part = min(PART, columns - column)
-        w = _piece_at(
-            get_i64(args + 8 * MM_WEIGHTS), p, column, columns, last, block_columns, block_bytes
-        )  # fmt: skip
+        w = _piece_at(weights, p, column, columns, last, block_columns, block_bytes)
         reached = row
         while rows - reached >= least_rows(LARGEST_TILE, 1) * planes:
             y = get_i64(args + 8 * MM_Y) + reached // planes * y_stride + p * LANES * 4
@@ -182,9 +180,9 @@ def wide_tiles(worker, panel, unpack, wide, block_columns, block_bytes, row, row
 def tiles_of_two_panels(panel, pair, block_columns, block_bytes, row, rows, first, last, args):
     """All full tiles from `row` on, two panels at a time: the row after them.
 
-    A part of four panels meets all tiles before the next part: L2 would not keep four rows of 8192 bytes for
-    16 rows each. Meanwhile what follows is fetched, the next part or the next chunk's first: two panels' in
-    sixteen pieces, one with each half of eight tiles.
+    A part of four panels meets all tiles before the next part: four panels of 8192 columns are half a
+    megabyte of Q8_0, and what is fetched meanwhile would be as much. So it is the next part, or the next
+    chunk's first: two panels' in sixteen pieces, one with each half of eight tiles.
     """
     columns, planes = get_i64(args + 8 * MM_COLUMNS), get_i64(args + 8 * MM_PLANES)
     y_stride, precise = get_i64(args + 8 * MM_Y_STRIDE), get_i64(args + 8 * MM_PRECISE)

@@ -10,8 +10,8 @@ one (Zen 4) does not. Codes of 5 and 6 bits go so when they are unpacked (`wide.
 loads for more multiplications, and nothing to gain. The sums are those of `panels.py`, bit for bit.
 
 A block asks for an eighth of a block of one panel: `parts.py` says which, so that sixteen such parts of eight
-tiles fetch what comes next. Whoever was the first to read it would wait: a part of four tokens
-takes Q8_0 at 100 GB/s.
+tiles fetch what comes next. Whoever was the first to read it would wait: a part of four tokens takes Q8_0 at
+100 GB/s.
 """
 
 from __future__ import annotations
