@@ -65,6 +65,7 @@ from edgellm.kernels.outputs import (
     WAITING,
     begin_sums,
     end_sums,
+    fetch_residual,
     hand_over,
     least_rows,
     passes_of,
@@ -75,7 +76,7 @@ from edgellm.kernels.parts import tiles_of_two_panels, wide_tiles
 from edgellm.kernels.two_panels import TWO_PANELS
 from edgellm.kernels.wide import WIDE
 from edgellm.simd.ops import get_i64, room
-from edgellm.simd.tiles import fetch_rows, size, zeros
+from edgellm.simd.tiles import size, zeros
 
 # -- a chunk: token tiles outside, panels inside ---------------------------------------------------
 
@@ -108,8 +109,7 @@ def _tile(
                     at, twice = p * LANES * 4, p >= precise
                     over = column + part == columns and (again or passes == 1 or not twice)
                     b, r = (within(bias, at), within(residual, at)) if over else (0, 0)
-                    if r != 0:  # asked for now, it is there in the end
-                        fetch_rows(c, r, y_stride)
+                    fetch_residual(c, r, y_stride)
                     out = begin_sums(c, y + at, y_stride, column, kind)
                     out = panel(out, w + (p - group) * part_bytes, x_part, aux_part, x_stride, part)
                     end_sums(out, y + at, y_stride, kind, twice, y + at, y_stride, b, r)

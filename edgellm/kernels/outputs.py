@@ -14,6 +14,7 @@ from edgellm.simd.ops import get_i64, load_f32, store_f32
 from edgellm.simd.tiles import (
     add_row,
     add_rows,
+    fetch_rows,
     load_pairs,
     load_rows,
     pair_firsts,
@@ -56,6 +57,13 @@ def passes_of(count, rows, planes):
     and the second rows the next.
     """
     return 2 if planes == 2 and count >= APART and rows >= 2 * least_rows(count, 1) else 1
+
+
+@device
+def fetch_residual(c, residual, stride):
+    """Ask for what a tile's sums will be added to, if anything: when a panel begins, to be there in the end."""
+    if residual != 0:
+        fetch_rows(c, residual, stride)
 
 
 @device

@@ -35,12 +35,13 @@ from edgellm.kernels.outputs import (
     SECOND,
     begin_sums,
     end_sums,
+    fetch_residual,
     least_rows,
     passes_of,
     within,
 )
 from edgellm.simd.ops import get_i64
-from edgellm.simd.tiles import fetch_ahead, fetch_rows, load_rows, pitch, store_rows, zeros, zeros_part
+from edgellm.simd.tiles import fetch_ahead, load_rows, pitch, store_rows, zeros, zeros_part
 
 _FETCHED = 1024  # bytes of the next piece of a panel that are fetched with a tile
 _SHARE = LARGEST_TILE // PANELS_TOGETHER  # rows of a tile that panels take together
@@ -72,8 +73,7 @@ def part_tile(c, panel, x_bytes, w, row, skip, rows, p, column, part, sums, stri
         over = column + part == columns and (again or passes == 1 or not precise)
         b, r = (bias, residual) if over else (0, 0)
         y, step = (get_i64(args + 8 * MM_Y) + offset + at, y_stride) if over else (sums, stride)
-        if r != 0:  # asked for now, it is there in the end
-            fetch_rows(c, r, y_stride)
+        fetch_residual(c, r, y_stride)
         out = begin_sums(c, sums, stride, column, kind) if begins else load_rows(c, pieces, stride)
         out = panel(out, w, x, aux, besides, part)
         if ends:
