@@ -61,7 +61,7 @@ def passes_of(count, rows, planes):
 
 @device
 def fetch_residual(c, residual, stride):
-    """Ask for what a tile's sums will be added to, if anything: when a panel begins, to be there in the end."""
+    """Ask for what a tile's sums will be added to, if anything: as a panel begins, to be there in the end."""
     if residual != 0:
         fetch_rows(c, residual, stride)
 
