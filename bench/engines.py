@@ -85,9 +85,16 @@ class Ours(Engine):
     def decode(self, tokens: list[int], sequences: int) -> float:
         began = time.perf_counter()
         for i, token in enumerate(tokens):
-            rows = [SequenceRows(s, 1, self._filled + i, self._pages[s]) for s in range(sequences)]
-            self._backend.execute(Batch([token] * sequences, rows, range(sequences)))
+            self.step([token], sequences, i)
         return time.perf_counter() - began
+
+    def step(self, tokens: list[int], sequences: int, after: int = 0) -> None:
+        """One step: each of so many sequences takes `tokens`, so many after its context; logits of all."""
+        count = len(tokens)
+        rows = [
+            SequenceRows(s * count, count, self._filled + after, self._pages[s]) for s in range(sequences)
+        ]
+        self._backend.execute(Batch(tokens * sequences, rows, range(count * sequences)))
 
     def close(self) -> None:
         self._backend.close()

@@ -71,20 +71,8 @@ from edgellm.kernels.spans import (
     weights_plain,
     weights_q8_0,
 )
-from edgellm.simd.ops import (
-    first_lane,
-    fma,
-    get_f32,
-    get_i64,
-    load_f16,
-    load_f32,
-    maximum,
-    put_f32,
-    put_i64,
-    scatter_f32,
-    splat,
-    store_f32,
-)
+from edgellm.simd.arithmetic import first_lane, fma, maximum, splat
+from edgellm.simd.ops import get_f32, get_i64, load_f16, load_f32, put_f32, put_i64, scatter_f32, store_f32
 from edgellm.simd.tiles import size, zeros
 
 _PAGES = SPAN // PAGE

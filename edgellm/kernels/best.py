@@ -22,17 +22,9 @@ from edgellm.kernels.race import (
     set_peak,
     sum_at,
 )
+from edgellm.simd.arithmetic import maximum, splat, where_less
 from edgellm.simd.folds import max_f32
-from edgellm.simd.ops import (
-    get_f32,
-    get_i64,
-    load_f32,
-    maximum,
-    put_f32,
-    put_i64,
-    splat,
-    where_less,
-)
+from edgellm.simd.ops import get_f32, get_i64, load_f32, put_f32, put_i64
 
 _PARTS = 8  # for the one best: each part begins with tiles that beat what little it has seen
 _WANTED = RACE_BYTES  # after a race: how many

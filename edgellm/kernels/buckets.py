@@ -15,21 +15,13 @@ from edgellm.kernels.race import (
     part_of,
     peak_of,
     read,
+    read_tile,
     sum_at,
 )
+from edgellm.simd.arithmetic import minimum, splat, where_less
 from edgellm.simd.folds import sum_f32
-from edgellm.simd.ops import (
-    get_f32,
-    get_f64,
-    get_i32,
-    minimum,
-    put_f32,
-    put_f64,
-    splat,
-    store_f64,
-    store_i32,
-    where_less,
-)
+from edgellm.simd.ops import get_f32, get_f64, get_i32, put_f32, put_f64
+from edgellm.simd.tiles import add_all, store_rows
 from edgellm.simd.types import LANES
 
 HOPELESS = 200.0  # so far below the peak that nothing weighs anything
@@ -39,12 +31,12 @@ _MEANS = 3.0  # how many mean distances the buckets reach
 _SAMPLED = 8192  # about as many tokens are looked at first
 
 # After a race and its best: buckets in a unit of distance; and for each part the buckets' masses (f64), and
-# 16 tokens' buckets (i32) and weights (f64).
+# a tile's buckets (i32) and weights (f32).
 _SCALE = BEST_BYTES
 _AREAS = _SCALE + LINE
 _PLACES = 8 * BUCKETS
-_WEIGHTS = _PLACES + 4 * LANES
-_AREA_BYTES = _WEIGHTS + 8 * LANES
+_WEIGHTS = _PLACES + 4 * TILE
+_AREA_BYTES = _WEIGHTS + 4 * TILE
 BUCKETS_BYTES = _AREAS + MOST_AREAS * _AREA_BYTES
 
 
@@ -124,18 +116,16 @@ def fill_buckets(race, part):
         put_f64(area + 8 * bucket, 0.0)
     peak, total, distances = splat(peak_of(race)), 0.0, 0.0
     for first in range(begin, end, TILE):
-        in_tile, terms = splat(float32(0.0)), splat(float32(0.0))
-        for at in range(first, min(first + TILE, end), LANES):
-            x = read(race, at)
-            weight, below = exp_of_negative(x - peak), below_peak(x, peak)
-            in_tile, terms = in_tile + weight, terms + weight * below
-            store_i32(places, buckets_of(race, below))
-            store_f64(weights, weight)
+        x, zero = read_tile(race, first), splat(float32(0.0))
+        weight, below = exp_of_negative(x - peak), below_peak(x, peak)
+        store_rows(buckets_of(race, below), places, 4 * LANES)
+        store_rows(weight, weights, 4 * LANES)
+        for at in range(0, TILE, LANES):
             for i in range(LANES):
-                bucket = area + 8 * int64(get_i32(places + 4 * i))
-                put_f64(bucket, get_f64(bucket) + get_f64(weights + 8 * i))
-        total += float(sum_f32(in_tile))
-        distances += float(sum_f32(terms))
+                bucket = area + 8 * int64(get_i32(places + 4 * (at + i)))
+                put_f64(bucket, get_f64(bucket) + float(get_f32(weights + 4 * (at + i))))
+        total += float(sum_f32(add_all(zero, weight)))
+        distances += float(sum_f32(add_all(zero, weight * below)))
     put_f64(sum_at(race, part, 0), total)
     put_f64(sum_at(race, part, 1), distances)
 

@@ -8,7 +8,7 @@ of a product's time. What the codes meet makes up for it, by powers of two, so b
 from __future__ import annotations
 
 from edgellm.kernels.jit import NIBBLES_IN_PLACE, device, float32
-from edgellm.simd.ops import append_bits, mask_bytes, shift_left_bytes, shift_right_bytes, splat
+from edgellm.simd.arithmetic import append_bits, mask_bytes, shift_left_bytes, shift_right_bytes, splat
 
 TIMES_4_BITS, TIMES_6_BITS = (16, 4) if NIBBLES_IN_PLACE else (1, 1)  # what the second codes count
 

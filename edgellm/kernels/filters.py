@@ -27,14 +27,15 @@ from edgellm.kernels.race import (
     part_of,
     peak_of,
     raise_low,
-    read,
+    read_tile,
     sum_at,
     tile_weights,
     weight_of,
 )
+from edgellm.simd.arithmetic import splat, where_less
 from edgellm.simd.folds import sum_f32
-from edgellm.simd.ops import get_f64, put_f64, splat, where_less
-from edgellm.simd.types import LANES
+from edgellm.simd.ops import get_f64, put_f64
+from edgellm.simd.tiles import add_all
 
 _TINY = 1e-300  # less than any weight
 
@@ -59,15 +60,11 @@ def measure_spread(race, part):
     peak, out = splat(peak_of(race)), splat(float32(-INFINITE))
     zero, one = splat(float32(0.0)), splat(float32(1.0))
     for first in range(begin, end, TILE):
-        finite, apart, square = zero, zero, zero
-        for at in range(first, min(first + TILE, end), LANES):
-            x = read(race, at)
-            below = where_less(out, x, x - peak, zero)
-            finite = finite + where_less(out, x, one, zero)
-            apart, square = apart + below, square + below * below
-        count += float(sum_f32(finite))
-        total += float(sum_f32(apart))
-        squares += float(sum_f32(square))
+        x = read_tile(race, first)
+        below = where_less(out, x, x - peak, zero)
+        count += float(sum_f32(add_all(zero, where_less(out, x, one, zero))))
+        total += float(sum_f32(add_all(zero, below)))
+        squares += float(sum_f32(add_all(zero, below * below)))
     put_f64(sum_at(race, part, 0), count)
     put_f64(sum_at(race, part, 1), total)
     put_f64(sum_at(race, part, 2), squares)

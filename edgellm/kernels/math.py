@@ -5,11 +5,10 @@ everywhere.
 from __future__ import annotations
 
 from edgellm.kernels.jit import device, float32, int32
-from edgellm.simd.ops import (
+from edgellm.simd.arithmetic import (
     bits_float,
     float_bits,
     fma,
-    maximum,
     minimum,
     shift_left_i32,
     splat,
@@ -48,8 +47,7 @@ def exp_of_negative(x):
 
 @device
 def _exp(x, clamped):
-    """e^x, `clamped` being x, at most 89."""
-    clamped = maximum(clamped, splat(float32(-87.3)))
+    """e^x, `clamped` being x, at most 89. Far below, where 2^n has no bits, what is computed is not used."""
     shifted = clamped * splat(float32(1.44269504)) + splat(float32(_MAGIC))
     n = shifted - splat(float32(_MAGIC))
     r = fma(n, splat(float32(-0.693359375)), clamped)

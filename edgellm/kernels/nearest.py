@@ -37,24 +37,19 @@ from edgellm.kernels.race import (
     read,
     strike,
 )
-from edgellm.simd.folds import max_f32, min_f32, sum_f32
-from edgellm.simd.ops import (
+from edgellm.simd.arithmetic import (
     absolute,
     any_less,
     bits_float,
-    get_f32,
-    get_i64,
-    load_f32,
     maximum,
     minimum,
-    put_f32,
-    put_i64,
     splat,
     splat_i32,
-    store_f32,
     to_f32,
     where_less,
 )
+from edgellm.simd.folds import max_f32, min_f32, sum_f32
+from edgellm.simd.ops import get_f32, get_i64, load_f32, put_f32, put_i64, store_f32
 from edgellm.simd.types import LANES
 
 _FARTHEST_BITS = int(np.float32(HOPELESS).view(np.int32))  # of an f32: no distance is more

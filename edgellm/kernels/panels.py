@@ -26,6 +26,7 @@ from edgellm.kernels.layout import (
     PANEL_Q6_K,
     PANEL_Q8_0,
 )
+from edgellm.simd.arithmetic import shift_right_bytes, splat, to_f32
 from edgellm.simd.dots import (
     begin_partial,
     dot4,
@@ -37,17 +38,7 @@ from edgellm.simd.dots import (
     start,
     zeros_i32,
 )
-from edgellm.simd.ops import (
-    load_bf16,
-    load_bytes,
-    load_f16,
-    load_f32,
-    load_i8,
-    load_u8,
-    shift_right_bytes,
-    splat,
-    to_f32,
-)
+from edgellm.simd.ops import load_bf16, load_bytes, load_f16, load_f32, load_i8, load_u8
 from edgellm.simd.tiles import fetch_here, fma_splat, pitch, size
 
 # Weights are fetched into L2 before their use: `targets.requests` says how long before, and for which tiles.

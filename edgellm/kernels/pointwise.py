@@ -28,19 +28,10 @@ from edgellm.kernels.layout import (
 from edgellm.kernels.math import exp
 from edgellm.kernels.quantize import ROOM, RUN, place_of, quantize_run
 from edgellm.kernels.shares import columns_of, rows_of, share_of
+from edgellm.simd.arithmetic import fma, splat, sqrt
 from edgellm.simd.folds import sum_f32
-from edgellm.simd.ops import (
-    fma,
-    get_f32,
-    get_i32,
-    get_i64,
-    load_f32,
-    put_f32,
-    room,
-    splat,
-    sqrt,
-    store_f32,
-)
+from edgellm.simd.ops import get_f32, get_i32, get_i64, load_f32, put_f32, room, store_f32
+from edgellm.simd.tiles import load_rows, store_rows, zeros
 
 _FACTORS = 4 * PW_CHUNK  # bytes of an f32 for each row of a chunk
 
@@ -149,9 +140,10 @@ def _glu(activation):
                 place = place_of(args, t, tokens, columns)
                 for column in range(first, end, RUN * BLOCK):
                     count = min(RUN * BLOCK, end - column)
-                    for i in range(column, column + count, LANES):
-                        value = activation(load_f32(x + 4 * i)) * load_f32(x2 + 4 * i)
-                        store_f32(values + 4 * (i - column), value)
+                    for i in range(column, column + count, BLOCK):  # two vectors, neither waits for the other
+                        gate = load_rows(zeros(2), x + 4 * i, 4 * LANES)
+                        value = activation(gate) * load_rows(gate, x2 + 4 * i, 4 * LANES)
+                        store_rows(value, values + 4 * (i - column), 4 * LANES)
                     quantize_run(values, count // BLOCK, place, column // BLOCK)
             if out != 0:
                 y = out + t * get_i64(args + 8 * PW_Y_STRIDE)

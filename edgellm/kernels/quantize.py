@@ -32,25 +32,20 @@ from edgellm.kernels.layout import (
 )
 from edgellm.kernels.math import round_to_i32
 from edgellm.kernels.shares import columns_of, rows_of
+from edgellm.simd.arithmetic import fma, low_bytes, splat, splat_i32, to_f32, where_less
 from edgellm.simd.folds import byte_sums, fold_peak, fold_sum, square_sums
 from edgellm.simd.ops import (
-    fma,
     get_f32,
     get_i32,
     get_i64,
     load_f32,
     load_i8,
-    low_bytes,
     put_f32,
     put_i32,
     room,
-    splat,
-    splat_i32,
     store_bytes,
     store_f32,
     store_i32,
-    to_f32,
-    where_less,
 )
 
 RUN = 32  # blocks that are quantized together, at most

@@ -19,39 +19,29 @@ from edgellm.kernels.helping import in_parts
 from edgellm.kernels.jit import device, float32, int32, int64
 from edgellm.kernels.layout import MOST_BEST
 from edgellm.kernels.math import exp_of_negative
+from edgellm.simd.arithmetic import lane_numbers, splat, splat_i32, where_at_most, where_less
 from edgellm.simd.folds import sum_f32
-from edgellm.simd.ops import (
-    get_f32,
-    get_f64,
-    get_i64,
-    lane_numbers,
-    load_f32,
-    put_f32,
-    put_f64,
-    put_i64,
-    splat,
-    splat_i32,
-    store_f32,
-    where_at_most,
-    where_less,
-)
+from edgellm.simd.ops import get_f32, get_f64, get_i64, load_f32, put_f32, put_f64, put_i64, store_f32
+from edgellm.simd.tiles import add_all, load_rows, store_rows, zeros
 from edgellm.simd.types import LANES
 
 TILE = 64  # logits that are looked at together
+_TILE_VECTORS = TILE // LANES
 MOST_PARTS = 32
 _FEWEST_TILES = 32  # of a part
 INFINITE = math.inf
 LINE = 64  # bytes of a cache line, on which everything begins that vectors are stored to
 
 # A race: so many words; room for the best logits (a vector may be read across their end) and their tokens
-# (i64); the weights of a tile; three numbers of each part, mostly sums (f64); what was struck. _TOKENS is an
-# address, or 0: places are tokens.
+# (i64); the weights of a tile, and the logits of the row's last one; three numbers of each part, mostly sums
+# (f64); what was struck. _TOKENS is an address, or 0: places are tokens.
 _ROW, _VOCAB, _LOGITS, _TOKENS, _COUNT, _LOW, _HIGH, _PEAK, _SHARPNESS = range(0, 72, 8)
 _PASS, _PARTS, _HEADER, _KERNEL, _WORKER, _STRUCK = range(72, 120, 8)
 BEST = 128
 BEST_TOKENS = BEST + 4 * (MOST_BEST + LANES)
 _WEIGHTS = BEST_TOKENS + 8 * MOST_BEST
-_SUMS = _WEIGHTS + 4 * TILE
+_LAST_TILE = _WEIGHTS + 4 * TILE
+_SUMS = _LAST_TILE + 4 * TILE
 _MOST_STRUCK = 16
 _STRUCK_LOGITS = _SUMS + 3 * 8 * MOST_PARTS  # their addresses, then what stood there
 RACE_BYTES = _STRUCK_LOGITS + 16 * _MOST_STRUCK
@@ -171,6 +161,21 @@ def read(race, at):
     return x
 
 
+@device
+def read_tile(race, first):
+    """The same for a tile, in one value: what is done with it is done to its four vectors in turn, none of
+    which waits for another.
+    """
+    at, out = logits_of(race) + 4 * first, splat(float32(-INFINITE))
+    if count_of(race) - first < TILE:  # the last of a pass, which only one worker reads
+        at = race + _LAST_TILE
+        for i in range(0, TILE, LANES):
+            store_f32(at + 4 * i, read(race, first + i) if first + i < count_of(race) else out)
+    logits = load_rows(zeros(_TILE_VECTORS), at, 4 * LANES)
+    x = where_less(splat(get_f32(race + _HIGH)), logits, out, logits)
+    return where_less(logits, splat(get_f32(race + _LOW)), out, x)
+
+
 # -- a few that go though they are within the bounds ---------------------------------------------------
 
 
@@ -240,13 +245,10 @@ def sum_at(race, part, number):
 @device
 def tile_weights(race, first):
     """Softmax before its division, of the tile that begins at `first`, 1 for the peak; their sum."""
-    peak, total = splat(peak_of(race)), splat(float32(0.0))
-    sharpness = splat(get_f32(race + _SHARPNESS))
-    for at in range(0, min(TILE, count_of(race) - first), LANES):
-        weight = exp_of_negative((read(race, first + at) - peak) * sharpness)
-        store_f32(race + _WEIGHTS + 4 * at, weight)
-        total = total + weight
-    return float(sum_f32(total))
+    peak, sharpness = splat(peak_of(race)), splat(get_f32(race + _SHARPNESS))
+    weights = exp_of_negative((read_tile(race, first) - peak) * sharpness)
+    store_rows(weights, race + _WEIGHTS, 4 * LANES)
+    return float(sum_f32(add_all(splat(float32(0.0)), weights)))
 
 
 @device
@@ -261,10 +263,8 @@ def add_weights(race, part):
     begin, end = part_of(race, part)
     peak, sharpness, total = splat(peak_of(race)), splat(get_f32(race + _SHARPNESS)), 0.0
     for first in range(begin, end, TILE):
-        in_tile = splat(float32(0.0))
-        for at in range(first, min(first + TILE, end), LANES):
-            in_tile = in_tile + exp_of_negative((read(race, at) - peak) * sharpness)
-        total += float(sum_f32(in_tile))
+        weights = exp_of_negative((read_tile(race, first) - peak) * sharpness)
+        total += float(sum_f32(add_all(splat(float32(0.0)), weights)))
     put_f64(sum_at(race, part, 0), total)
 
 

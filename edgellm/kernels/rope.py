@@ -30,10 +30,10 @@ from edgellm.kernels.layout import (
 )
 from edgellm.kernels.math import round_to_i32
 from edgellm.kernels.shares import rows_of, share_of
+from edgellm.simd.arithmetic import absolute, splat
 from edgellm.simd.folds import max_f32
 from edgellm.simd.interleaved import load_alternating, store_alternating
 from edgellm.simd.ops import (
-    absolute,
     get_f32,
     get_i32,
     get_i64,
@@ -43,7 +43,6 @@ from edgellm.simd.ops import (
     scatter_f16,
     scatter_f32,
     scatter_i8,
-    splat,
     store_f16,
     store_f32,
     store_i8,

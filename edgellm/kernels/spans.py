@@ -17,22 +17,9 @@ from __future__ import annotations
 from edgellm.kernels.jit import ATTENTION_TILES, device, float32, int32, int64
 from edgellm.kernels.layout import KV_BLOCK, LANES, PAGE, SPAN
 from edgellm.kernels.math import exp_of_negative
+from edgellm.simd.arithmetic import fma, lane_numbers, maximum, splat, splat_i32, to_f32, where_at_most
 from edgellm.simd.folds import max_f32, sum_f32
-from edgellm.simd.ops import (
-    fma,
-    get_i32,
-    lane_numbers,
-    load_f16,
-    load_f32,
-    load_i8,
-    maximum,
-    put_f32,
-    splat,
-    splat_i32,
-    store_f32,
-    to_f32,
-    where_at_most,
-)
+from edgellm.simd.ops import get_i32, load_f16, load_f32, load_i8, put_f32, store_f32
 from edgellm.simd.tiles import (
     beside,
     fetch_ahead,

@@ -40,20 +40,10 @@ from edgellm.kernels.panels import (
     sums,
     sums_less_zero,
 )
+from edgellm.simd.arithmetic import shift_right_bytes, splat, to_f32
 from edgellm.simd.dots import dot4, dot4_small
 from edgellm.simd.interleaved import apart, dot8, interleave, store_alternating
-from edgellm.simd.ops import (
-    load_bytes,
-    load_f16,
-    load_f32,
-    load_i8,
-    load_u8,
-    shift_right_bytes,
-    splat,
-    store_bytes,
-    store_f32,
-    to_f32,
-)
+from edgellm.simd.ops import load_bytes, load_f16, load_f32, load_i8, load_u8, store_bytes, store_f32
 from edgellm.simd.tiles import beside, fetch_here, pitch
 
 _ROWS = 128 if MATRIX_PRODUCTS else 64  # bytes of an f32 for each row

@@ -8,8 +8,10 @@ from llvmlite import ir
 from numba.core import types
 
 from edgellm.simd import ops
+from edgellm.simd.arithmetic import larger, magnitude, smaller
+from edgellm.simd.elementwise import unary
 from edgellm.simd.lowering import call, const, shuffle
-from edgellm.simd.ops import larger, load, magnitude, smaller, unary
+from edgellm.simd.ops import load
 from edgellm.simd.types import BYTES_IR, F32, F32_IR, I32, I32_IR, LANES
 
 # -- one row -----------------------------------------------------------------------------------------

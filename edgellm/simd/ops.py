@@ -1,18 +1,17 @@
-"""Operations on vectors: what kernels are written with.
+"""Vectors and numbers from memory and back, and the target that everything is compiled for.
 
 Addresses are plain int64 numbers and count bytes; loads and stores need no alignment.
 """
 
 from __future__ import annotations
 
-import operator
-
 from llvmlite import ir
 from numba.core import types
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic
 
 from edgellm.simd import lowering
-from edgellm.simd.lowering import call, const, shuffle
+from edgellm.simd.elementwise import unary
+from edgellm.simd.lowering import const, shuffle
 from edgellm.simd.types import BYTES, BYTES_IR, F32, F32_IR, I32, I32_IR, I64_IR, LANES
 
 _I32, _I16, _I8 = ir.IntType(32), ir.IntType(16), ir.IntType(8)
@@ -51,28 +50,6 @@ def broadcast(b, scalar, kind):
     undefined = ir.Constant(kind, ir.Undefined)
     first = b.insert_element(undefined, scalar, ir.Constant(_I32, 0))
     return shuffle(b, first, undefined, [0] * kind.count)
-
-
-def unary(emit, result, argument):
-    """An intrinsic of one argument from a function (builder, value) -> value."""
-
-    @intrinsic
-    def op(typing, x):
-        if x != argument:
-            return None
-        return result(x), lambda context, b, signature, args: emit(b, args[0])
-
-    return op
-
-
-def _binary(emit, kind, result=None):
-    @intrinsic
-    def op(typing, x, y):
-        if x != kind or y != kind:
-            return None
-        return (result or kind)(x, y), lambda context, b, signature, args: emit(b, *args)
-
-    return op
 
 
 def _loader(kind, result):
@@ -158,12 +135,6 @@ put_i16 = _storer(types.int16)
 
 
 @intrinsic
-def low_bytes(typing, x, y, z, w):
-    """The low bytes of four vectors of i32, each from -128 to 127."""
-    return BYTES(I32, I32, I32, I32), lambda context, b, signature, args: target.low_bytes(b, args)
-
-
-@intrinsic
 def put_u8(typing, address, value):
     """The low byte of an integer."""
 
@@ -220,131 +191,3 @@ def room(typing, count):
         return b.ptrtoint(place, I64_IR)
 
     return types.int64(count), emit
-
-
-# -- arithmetic ------------------------------------------------------------------------------------
-
-
-def magnitude(b, x):
-    """|x| of f32 lanes."""
-    return call(b, "llvm.fabs.v16f32", F32_IR, x)
-
-
-def larger(b, x, y):
-    """x where it is the larger, else y."""
-    return b.select(b.fcmp_ordered(">", x, y), x, y)
-
-
-def smaller(b, x, y):
-    """x where it is the smaller, else y."""
-    return b.select(b.fcmp_ordered("<", x, y), x, y)
-
-
-splat = unary(lambda b, x: broadcast(b, x, F32_IR), F32, types.float32)
-splat_i32 = unary(lambda b, x: broadcast(b, x, I32_IR), I32, types.int32)
-to_f32 = unary(lambda b, x: b.sitofp(x, F32_IR), F32, I32)
-float_bits = unary(lambda b, x: b.bitcast(x, I32_IR), I32, F32)
-bits_float = unary(lambda b, x: b.bitcast(x, F32_IR), F32, I32)
-absolute = unary(magnitude, F32, F32)
-sqrt = unary(lambda b, x: call(b, "llvm.sqrt.f32", _F32, x), types.float32, types.float32)
-maximum = _binary(larger, F32)
-minimum = _binary(smaller, F32)
-
-_add_f32, _add_i32 = _binary(lambda b, x, y: b.fadd(x, y), F32), _binary(lambda b, x, y: b.add(x, y), I32)
-_sub_f32, _sub_i32 = _binary(lambda b, x, y: b.fsub(x, y), F32), _binary(lambda b, x, y: b.sub(x, y), I32)
-_mul_f32, _mul_i32 = _binary(lambda b, x, y: b.fmul(x, y), F32), _binary(lambda b, x, y: b.mul(x, y), I32)
-_div_f32 = _binary(lambda b, x, y: b.fdiv(x, y), F32)
-_and_bytes = _binary(lambda b, x, y: b.and_(x, y), BYTES)
-_or_bytes = _binary(lambda b, x, y: b.or_(x, y), BYTES)
-
-
-def _operator(function, by_kind):
-    @overload(function)
-    def choose(x, y):
-        op = by_kind.get((x, y))
-        return (lambda x, y: op(x, y)) if op is not None else None
-
-
-_operator(operator.add, {(F32, F32): _add_f32, (I32, I32): _add_i32})
-_operator(operator.sub, {(F32, F32): _sub_f32, (I32, I32): _sub_i32})
-_operator(operator.mul, {(F32, F32): _mul_f32, (I32, I32): _mul_i32})
-_operator(operator.truediv, {(F32, F32): _div_f32})
-_operator(operator.and_, {(BYTES, BYTES): _and_bytes})
-_operator(operator.or_, {(BYTES, BYTES): _or_bytes})
-
-
-@intrinsic
-def fma(typing, x, y, z):
-    """x * y + z with one rounding (two where the CPU has no such instruction)."""
-    return F32(F32, F32, F32), lambda context, b, signature, args: target.fma(b, *args)
-
-
-first_lane = unary(lambda b, x: b.extract_element(x, ir.Constant(_I32, 0)), types.float32, F32)
-
-
-def _by_literal(emit, kind):
-    """An intrinsic (value, literal) whose second argument is known when compiling."""
-
-    @intrinsic(prefer_literal=True)
-    def op(typing, x, literal):
-        if not isinstance(literal, types.IntegerLiteral):
-            return None
-        value = literal.literal_value
-        return kind(x, literal), lambda context, b, signature, args: emit(b, args[0], value)
-
-    return op
-
-
-mask_bytes = _by_literal(lambda b, x, mask: b.and_(x, const(BYTES_IR, mask)), BYTES)
-shift_left_bytes = _by_literal(lambda b, x, bits: b.shl(x, const(BYTES_IR, bits)), BYTES)
-shift_right_bytes = _by_literal(lambda b, x, bits: b.lshr(x, const(BYTES_IR, bits)), BYTES)
-shift_left_i32 = _by_literal(lambda b, x, bits: b.shl(x, const(I32_IR, bits)), I32)
-
-
-@intrinsic(prefer_literal=True)
-def append_bits(typing, upper, lower, count):
-    """Bytes of `upper`, moved up by `count` bits, with as many of the lowest bits of `lower` below."""
-    if not isinstance(count, types.IntegerLiteral):
-        return None
-
-    def emit(context, b, signature, args):
-        return target.append_bits(b, args[0], args[1], count.literal_value)
-
-    return BYTES(BYTES, BYTES, count), emit
-
-
-@intrinsic
-def lane_numbers(typing):
-    """0, 1, ... 15."""
-    return I32(), lambda context, b, signature, args: ir.Constant(I32_IR, list(range(LANES)))
-
-
-@intrinsic
-def where_at_most(typing, x, limit, yes, no):
-    """`yes` in the lanes where x <= limit, `no` elsewhere."""
-
-    def emit(context, b, signature, args):
-        return b.select(b.icmp_signed("<=", args[0], args[1]), args[2], args[3])
-
-    return F32(I32, I32, F32, F32), emit
-
-
-@intrinsic
-def any_less(typing, x, limit):
-    """Whether x < limit in any lane."""
-
-    def emit(context, b, signature, args):
-        less = b.zext(b.fcmp_ordered("<", *args), ir.VectorType(_I8, LANES))
-        return b.icmp_signed("!=", call(b, "llvm.vector.reduce.or.v16i8", _I8, less), ir.Constant(_I8, 0))
-
-    return types.boolean(F32, F32), emit
-
-
-@intrinsic
-def where_less(typing, x, limit, yes, no):
-    """`yes` in the lanes where x < limit, `no` elsewhere."""
-
-    def emit(context, b, signature, args):
-        return b.select(b.fcmp_ordered("<", args[0], args[1]), args[2], args[3])
-
-    return F32(F32, F32, F32, F32), emit

@@ -238,6 +238,19 @@ def load_rows(typing, like, address, stride):
 
 
 @intrinsic
+def add_all(typing, acc, tile):
+    """acc + vector 0 + vector 1 + ..."""
+
+    def emit(context, b, signature, args):
+        total = args[0]
+        for n in range(tile.count):
+            total = b.fadd(total, b.extract_value(args[1], n))
+        return total
+
+    return acc(acc, tile), emit
+
+
+@intrinsic
 def load_pairs(typing, like, address, stride):
     """A tile like `like`, row 2n from address + n * stride; zeros between. What `pair_sums` took."""
 
