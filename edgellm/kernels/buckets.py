@@ -80,9 +80,15 @@ def _find_scale(race):
 
 
 @device
+def scale_of(race):
+    """Buckets in a unit of distance."""
+    return get_f32(race + _SCALE)
+
+
+@device
 def buckets_of(race, below):
     """Their buckets, as i32."""
-    place = minimum(below * splat(get_f32(race + _SCALE)), splat(float32(BUCKETS - 1)))
+    place = minimum(below * splat(scale_of(race)), splat(float32(BUCKETS - 1)))
     return round_to_i32(place)
 
 
@@ -133,7 +139,7 @@ def fill_buckets(race, part):
 @device
 def bucket_of(race, distance):
     """The bucket of one distance."""
-    return int64(distance * get_f32(race + _SCALE) + float32(0.5))
+    return int64(distance * scale_of(race) + float32(0.5))
 
 
 @device

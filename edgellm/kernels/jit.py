@@ -31,6 +31,7 @@ ATTENTION_TILES = TARGET.attention_tiles
 WEIGHT_FLIP = TARGET.weight_flip
 MATRIX_PRODUCTS = TARGET.matrix_products
 NIBBLES_IN_PLACE = TARGET.nibbles_in_place
+CODES_IN_TURN = TARGET.codes_in_turn
 _CPU = CONFIG.cross.cpu if CONFIG.cross else targets.host_cpu()
 REQUESTS = targets.requests(TARGET, _CPU)
 PANELS_TOGETHER = targets.panels_together(TARGET, _CPU)
@@ -38,6 +39,7 @@ ops.use(TARGET.name)
 
 __all__ = [
     "ATTENTION_TILES",
+    "CODES_IN_TURN",
     "LARGEST_TILE",
     "MATRIX_PRODUCTS",
     "NIBBLES_IN_PLACE",

@@ -19,6 +19,7 @@ from edgellm.kernels.buckets import (
     bucket_of,
     buckets_of,
     mass_at,
+    scale_of,
 )
 from edgellm.kernels.jit import device, float32, int32, int64
 from edgellm.kernels.math import exp_of_negative
@@ -35,21 +36,21 @@ from edgellm.kernels.race import (
     peak_of,
     raise_low,
     read,
+    read_tile,
     strike,
 )
 from edgellm.simd.arithmetic import (
     absolute,
     any_less,
     bits_float,
-    maximum,
-    minimum,
     splat,
     splat_i32,
     to_f32,
     where_less,
 )
 from edgellm.simd.folds import max_f32, min_f32, sum_f32
-from edgellm.simd.ops import get_f32, get_i64, load_f32, put_f32, put_i64, store_f32
+from edgellm.simd.ops import get_f32, get_i32, get_i64, load_f32, put_f32, put_i64, store_f32
+from edgellm.simd.tiles import max_all, min_all, store_rows
 from edgellm.simd.types import LANES
 
 _FARTHEST_BITS = int(np.float32(HOPELESS).view(np.int32))  # of an f32: no distance is more
@@ -57,11 +58,11 @@ _LISTED = 4096  # tokens near the border, of a part; more are left to NumPy
 _SLACK = 2  # buckets, on either side of those where the border may be: distances are rounded
 
 # After the buckets: what to list, from where; and for each part the lowest and the highest logit that is
-# surely kept (f32); how many are listed, or -1; 16 logits; the list's logits and weights.
+# surely kept (f32); how many are listed, or -1; a tile's logits; the list's logits and weights.
 _MIDDLE, _SURE, _UNSURE = range(BUCKETS_BYTES, BUCKETS_BYTES + 12, 4)
 _AREAS = BUCKETS_BYTES + LINE
 _LOWEST, _HIGHEST, _COUNT, _LANES = 0, 4, 8, LINE
-_LIST = _LANES + 4 * LANES
+_LIST = _LANES + 4 * TILE
 _LIST_WEIGHTS = _LIST + 4 * (_LISTED + LANES)
 _AREA_BYTES = _LIST_WEIGHTS + 4 * (_LISTED + LANES)
 ROOM = _AREAS + MOST_AREAS * _AREA_BYTES
@@ -98,7 +99,7 @@ def keep_nearest(race, center, needed):
     for part in range(go_over(race, LIST_NEAR, MOST_AREAS)):
         if get_i64(_area(race, part) + _COUNT) < 0:
             return False
-    border_bits, held = _find_border(race, center, surely, needed)
+    border_bits, held = _find_border(race, center, sure, unsure, surely, needed)
     return border_bits >= 0 and _keep_within(race, center, border_bits, held, needed)
 
 
@@ -115,18 +116,19 @@ def list_near(race, part):
     )
     peak, out, nowhere = splat(peak_of(race)), splat(float32(-INFINITE)), splat(float32(INFINITE))
     count, highest, lowest = int64(0), out, nowhere
-    for at in range(begin, end, LANES):
-        x = read(race, at)
+    for first in range(begin, end, TILE):
+        x = read_tile(race, first)
         apart = absolute(to_f32(buckets_of(race, below_peak(x, peak))) - middle)
         near = where_less(sure, apart, out, x)
-        highest = maximum(highest, near)
-        lowest = minimum(lowest, where_less(out, near, near, nowhere))
-        x = where_less(sure, apart, where_less(unsure, apart, out, x), out)
-        if any_less(out, x):
-            if count > _LISTED - LANES:
+        highest = max_all(highest, near)
+        lowest = min_all(lowest, where_less(out, near, near, nowhere))
+        listed = where_less(sure, apart, where_less(unsure, apart, out, x), out)
+        if any_less(out, max_all(out, listed)):
+            if count > _LISTED - TILE:
                 put_i64(area + _COUNT, -1)
                 return
-            count = _append(area, count, x)
+            store_rows(listed, area + _LANES, 4 * LANES)
+            count = _append(area, count)
     store_f32(area + _LIST + 4 * count, out)
     for at in range(0, count, LANES):
         store_f32(area + _LIST_WEIGHTS + 4 * at, exp_of_negative(load_f32(area + _LIST + 4 * at) - peak))
@@ -136,14 +138,15 @@ def list_near(race, part):
 
 
 @device
-def _append(area, count, x):
-    """All but -inf to the list: how many it has then."""
+def _append(area, count):
+    """All of a tile but -inf to the list: how many it has then."""
     logits, lanes = area + _LIST, area + _LANES
-    store_f32(lanes, x)
-    for i in range(LANES):
-        logit = get_f32(lanes + 4 * i)
-        put_f32(logits + 4 * count, logit)
-        count += int64(logit > float32(-INFINITE))
+    for at in range(0, 4 * TILE, 4 * LANES):
+        if any_less(splat(float32(-INFINITE)), load_f32(lanes + at)):
+            for i in range(0, 4 * LANES, 4):
+                logit = get_f32(lanes + at + i)
+                put_f32(logits + 4 * count, logit)
+                count += int64(logit > float32(-INFINITE))
     return count
 
 
@@ -170,11 +173,19 @@ def _listed_mass(race, center, bits):
 
 
 @device
-def _find_border(race, center, held, needed):
+def _bits_of(race, buckets):
+    """The bits of a distance of so many buckets, at least of 0."""
+    put_f32(race + _MIDDLE, float32(max(buckets, 0)) / scale_of(race))
+    return int64(get_i32(race + _MIDDLE))
+
+
+@device
+def _find_border(race, center, sure, unsure, held, needed):
     """How far the farthest is that must be kept, as bits, and the mass of what is nearer, all that is nearer
-    than the lists holding the mass `held`; -1 where the lists do not hold enough.
+    than the lists holding the mass `held`; -1 where the lists do not hold enough. They have what is `sure` to
+    `unsure` buckets away.
     """
-    within, far = int64(-1), int64(_FARTHEST_BITS)
+    within, far = _bits_of(race, sure - 1) - 1, min(_bits_of(race, unsure + 1), int64(_FARTHEST_BITS))
     if held + _listed_mass(race, center, far) < needed:
         return int64(-1), held
     nearer = held

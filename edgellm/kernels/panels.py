@@ -7,7 +7,15 @@ bytes.
 from __future__ import annotations
 
 from edgellm.kernels.codes import codes4, codes5, codes6, scale_of_second6
-from edgellm.kernels.jit import LARGEST_TILE, NIBBLES_IN_PLACE, REQUESTS, WEIGHT_FLIP, device, float32
+from edgellm.kernels.jit import (
+    CODES_IN_TURN,
+    LARGEST_TILE,
+    NIBBLES_IN_PLACE,
+    REQUESTS,
+    WEIGHT_FLIP,
+    device,
+    float32,
+)
 from edgellm.kernels.layout import (
     AUX_SCALE_HIGH,
     AUX_SCALE_LOW,
@@ -39,7 +47,7 @@ from edgellm.simd.dots import (
     zeros_i32,
 )
 from edgellm.simd.ops import load_bf16, load_bytes, load_f16, load_f32, load_i8, load_u8
-from edgellm.simd.tiles import fetch_here, fma_splat, pitch, size
+from edgellm.simd.tiles import fetch_here, fma_splat, later, pitch, size
 
 # Weights are fetched into L2 before their use: `targets.requests` says how long before, and for which tiles.
 #
@@ -94,6 +102,50 @@ def _half6(low, high, w, x, nt):
     _fetch(low, w + 128)
     low = dot4(low, low_code, x + 4 * nt)
     return low, high
+
+
+# Where registers are few (a Pi 4), the codes of either half are put together when they are wanted, and their
+# bytes loaded again.
+
+
+@device
+def _dots5_in_turn(low, high, w, x, nt):
+    """`_dots5`, the high codes of several tokens once the low ones' products are done."""
+    _fetch(low, w)
+    top = load_bytes(w)
+    for i in range(4):
+        at = w + 64 + 64 * i
+        code, _ = codes5(load_bytes(at), top)
+        low = dot4_small(low, code, x + 4 * nt * i)
+        _fetch(low, at)
+        _, code = codes5(load_bytes(later(at, low) if nt > 1 else at), top)
+        high = dot4_small(high, code, x + 4 * nt * (i + 4))
+        top = shift_right_bytes(top, 1)
+    return low, high
+
+
+@device
+def _half6_in_turn(low, high, w, x, nt):
+    """`_half6`, each codes' products after those before."""
+    _fetch(low, w)
+    _, code = codes6(load_bytes(w + 64), load_bytes(w))
+    high = dot4(high, code, x + 16 * nt)
+    _fetch(low, w + 64)
+    w = later(w, high)
+    code, _ = codes6(load_bytes(w + 64), load_bytes(w))
+    low = dot4(low, code, x)
+    w = later(w, low)
+    _, code = codes6(load_bytes(w + 128), shift_right_bytes(load_bytes(w), 2))
+    high = dot4(high, code, x + 20 * nt)
+    _fetch(low, w + 128)
+    w = later(w, high)
+    code, _ = codes6(load_bytes(w + 128), shift_right_bytes(load_bytes(w), 2))
+    low = dot4(low, code, x + 4 * nt)
+    return low, high
+
+
+if CODES_IN_TURN:
+    _dots5, _half6 = _dots5_in_turn, _half6_in_turn
 
 
 @device

@@ -52,6 +52,12 @@ class Neon(HardwareHalf):
         """
         return b.asm(ir.FunctionType(v.type, [v.type, sums.type]), "", "=w,0,w", [v, sums], side_effect=False)
 
+    def later(self, b, address, sums):
+        """LLVM would load and put together all codes before the first product."""
+        last = _part(b, sums, 12, 4)
+        kind = ir.FunctionType(address.type, [address.type, last.type])
+        return b.asm(kind, "", "=r,0,w", [address, last], side_effect=False)
+
     def dot4_signed(self, b, acc, weights, x):
         return self.dot4(b, acc, weights, x)
 

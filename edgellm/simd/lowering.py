@@ -93,6 +93,10 @@ class Lowering:
             acc = b.add(acc, b.sext(product, I32_IR))
         return acc
 
+    def later(self, b, address, sums):
+        """The address, once these sums are done, where it helps to wait."""
+        return address
+
     def append_bits(self, b, upper, lower, count):
         """upper << count, and below it the lowest bits of lower."""
         below = b.and_(lower, const(BYTES_IR, (1 << count) - 1))

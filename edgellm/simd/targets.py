@@ -20,7 +20,8 @@ class Target:
     this very CPU, with all it has. `token_tiles` are the sizes of matmul's register tiles, largest first, as
     they fit into the registers; `attention_tiles` a large and a small one of attention's. With
     `nibbles_in_place` a code whose nibble is the high one of its byte is multiplied there: by 16 or 4. With
-    `matrix_products` an instruction multiplies rows by tokens.
+    `matrix_products` an instruction multiplies rows by tokens. With `codes_in_turn` registers do not hold
+    both halves of a block's codes of 5 or 6 bits.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Target:
     weight_flip: int  # xor on packed signed bytes: 0x80 where the dot product wants them unsigned
     nibbles_in_place: bool = False
     matrix_products: bool = False
+    codes_in_turn: bool = False
 
 
 _AVX2 = frozenset({"avx2", "fma", "f16c"})
@@ -64,7 +66,7 @@ TARGETS = (
         matrix_products=True,
     ),
     Target("neon-dotprod", "aarch64", frozenset({"dotprod"}), None, "", (2, 1), (6, 4), 0),
-    Target("neon", "aarch64", frozenset(), None, "", (2, 1), (6, 4), 0),
+    Target("neon", "aarch64", frozenset(), None, "", (2, 1), (6, 4), 0, codes_in_turn=True),
     Target("generic", "", frozenset(), "generic", "", (2, 1), (4, 4), 0),
 )
 

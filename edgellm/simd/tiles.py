@@ -11,6 +11,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from edgellm.simd import ops
+from edgellm.simd.arithmetic import larger, smaller
 from edgellm.simd.lowering import call, shuffle
 from edgellm.simd.ops import broadcast, load, store
 from edgellm.simd.types import F32, F32_IR, I64_IR, LANES, Tile
@@ -238,16 +239,33 @@ def load_rows(typing, like, address, stride):
 
 
 @intrinsic
-def add_all(typing, acc, tile):
-    """acc + vector 0 + vector 1 + ..."""
+def later(typing, address, tile):
+    """The address, which on a target whose registers run out is not known before the tile's sums are."""
 
     def emit(context, b, signature, args):
-        total = args[0]
-        for n in range(tile.count):
-            total = b.fadd(total, b.extract_value(args[1], n))
-        return total
+        return ops.target.later(b, args[0], b.extract_value(args[1], tile.count - 1))
 
-    return acc(acc, tile), emit
+    return types.int64(types.int64, tile), emit
+
+
+def _fold_all(combine):
+    """An intrinsic (vector, tile): the vector with vector 0, with vector 1, ..."""
+
+    @intrinsic
+    def op(typing, acc, tile):
+        def emit(context, b, signature, args):
+            total = args[0]
+            for n in range(tile.count):
+                total = combine(b, total, b.extract_value(args[1], n))
+            return total
+
+        return acc(acc, tile), emit
+
+    return op
+
+
+add_all = _fold_all(lambda b, x, y: b.fadd(x, y))
+max_all, min_all = _fold_all(larger), _fold_all(smaller)
 
 
 @intrinsic
