@@ -11,7 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from edgellm.kernels import jit  # chooses the target, before any operation is used
-from edgellm.simd import dots, ops, tiles
+from edgellm.simd import arithmetic, dots, ops, tiles
 
 # Accumulators: enough to hide a dot product's latency (5 cycles, twice a cycle, on Intel), and no more than
 # the registers hold: 32 of a whole vector or of a quarter, or 16 of half a one.
@@ -26,7 +26,7 @@ def _dot_products(address: int, rounds: int) -> None:
     can be computed before the loop.
     """
     acc = dots.zeros_i32(tiles.zeros(_TILE))
-    codes = ops.mask_bytes(ops.load_bytes(address), 63)
+    codes = arithmetic.mask_bytes(ops.load_bytes(address), 63)
     for i in range(rounds):
         acc = dots.dot4(acc, codes, address + 64 + 32 * (i % 16))
     tiles.store_rows(acc, address + 1024, 64)
