@@ -12,11 +12,13 @@ from edgellm.simd.types import Tile
 
 def lift(given, wanted, result, emit):
     """The signature and the code of an operation on the kinds `given`, from emit(builder, a value of each of
-    the kinds `wanted`) -> a `result`; None where those are not what was given, tiles aside.
+    the kinds `wanted`) -> a `result`; None where those are not what was given, tiles of one shape aside.
     """
     if [kind.vector if isinstance(kind, Tile) else kind for kind in given] != list(wanted):
         return None
     tile = next((kind for kind in given if isinstance(kind, Tile)), None)
+    if any(isinstance(kind, Tile) and kind.of(tile.vector) != tile for kind in given):
+        return None
     if tile is None:
         return result(*given), lambda context, b, signature, args: emit(b, *args)
 
