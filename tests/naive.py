@@ -184,21 +184,27 @@ def scored_pieces(text: str, scores: dict[str, float]) -> list[str]:
 
 
 def quantize_activations(x):
-    """int8 for each 16 columns (rounded at max |x| / 127, then the scale fitted), as the values they stand
-    for.
+    """int8, as the values they stand for: 32 columns have a scale, and 16 of them may have it divided by a
+    power of two, the first up to 2^4, the last up to 2^8. Rounded at max |x| / 127, then the scale fitted.
     """
     out = np.zeros(x.shape, np.float64)
     for t in range(x.shape[0]):
-        for start in range(0, x.shape[1], 16):
-            group = x[t, start : start + 16].astype(np.float32)
-            peak = np.float32(np.abs(group).max())
+        for start in range(0, x.shape[1], 32):
+            block = x[t, start : start + 32].astype(np.float32)
+            peak = np.float32(np.abs(block).max())
             if peak == 0:
                 continue
-            inverse = np.float32(127.0) / peak
-            codes = [float(np.rint(np.float32(value * inverse))) for value in group]
+            inverse, steps = np.float32(127.0) / peak, []
+            for group, most in ((block[:16], 4), (block[16:], 8)):
+                below = next(n for n in range(most, -1, -1) if np.abs(group).max() <= peak / 2**n)
+                steps += [2.0**-below] * 16
+            codes = [
+                step * float(np.rint(np.float32(value * inverse / np.float32(step))))
+                for value, step in zip(block, steps, strict=True)
+            ]
             # The scale that fits these codes best: least squares.
-            scale = sum(float(v) * c for v, c in zip(group, codes, strict=True)) / sum(c * c for c in codes)
-            out[t, start : start + 16] = [c * scale for c in codes]
+            scale = sum(float(v) * c for v, c in zip(block, codes, strict=True)) / sum(c * c for c in codes)
+            out[t, start : start + 32] = [c * scale for c in codes]
     return out
 
 

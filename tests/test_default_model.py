@@ -48,7 +48,7 @@ def test_it_knows_the_capital_of_france(llm):
         ("What is 2 + 2?", "4"),
         ("Name three fruits.", "Bananas"),
         ("What is the capital of Italy?", ""),
-        ("Give me a short story about a cat.", "cat"),
+        ("Who was Einstein?", "physicist"),
     ],
 )
 def test_as_the_catalogue_recommends_an_answer_is_one_and_comes_to_an_end(llm, question, word):

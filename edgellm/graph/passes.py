@@ -11,7 +11,29 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edgellm.graph import ops
-from edgellm.graph.graph import Node, Value, Weight
+from edgellm.graph.graph import Node, O, Value, Weight
+
+# What is made of a row comes from that row alone.
+_ROW_BY_ROW = (
+    ops.Activation,
+    ops.Add,
+    ops.Concat,
+    ops.ExpertMatMul,
+    ops.ExpertSum,
+    ops.Glu,
+    ops.HeadMatMul,
+    ops.L2Norm,
+    ops.LayerNorm,
+    ops.MatMul,
+    ops.Mul,
+    ops.RepeatHeads,
+    ops.Reshape,
+    ops.RMSNorm,
+    ops.Route,
+    ops.Scale,
+    ops.Slice,
+    ops.Softcap,
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +54,40 @@ class RopeAttention(ops.Op):
 def uses(nodes: list[Node]) -> Counter[Value]:
     """How many nodes read each value."""
     return Counter(v for node in nodes for v in node.inputs)
+
+
+def select_early(nodes: list[Node]) -> list[Node]:
+    """Output rows are selected as soon as nobody reads the others any more: in a transformer, when its last
+    layer has attended.
+    """
+    selects = [node for node in nodes if isinstance(node.op, ops.SelectRows)]
+    if len(selects) != 1:
+        return nodes
+    readers: dict[Value, set[Node]] = {v: set() for node in nodes for v in node.outputs}
+    for node in nodes:
+        for v in node.inputs:
+            readers[v].add(node)
+    late = set(selects)
+    for node in reversed(nodes):
+        if isinstance(node.op, _ROW_BY_ROW) and all(readers[v] and readers[v] <= late for v in node.outputs):
+            late.add(node)
+    selected = {selects[0].inputs[0]: selects[0].outputs[0]}
+    made: list[Node] = []
+    for node in nodes:
+        if node not in late:
+            made.append(node)
+            for v in node.outputs:
+                if not readers[v].isdisjoint(late):
+                    made.append(Node(ops.SelectRows(), (v,), (), (selected.setdefault(v, _selected(v)),)))
+        elif node not in selects:
+            inputs = tuple(selected[v] for v in node.inputs)
+            outputs = tuple(selected.setdefault(v, _selected(v)) for v in node.outputs)
+            made.append(Node(node.op, inputs, node.weights, outputs))
+    return made
+
+
+def _selected(value: Value) -> Value:
+    return value.builder.value((O, *value.shape[1:]), value.dtype)
 
 
 def merge_projections(nodes: list[Node], kind: Callable[[Weight], object]) -> list[Node]:

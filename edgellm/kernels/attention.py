@@ -20,13 +20,8 @@ from edgellm.kernels.layout import (
     AT_HEADS,
     AT_KEY_BYTES,
     AT_KV_HEADS,
-    AT_OUT,
-    AT_OUT_STRIDE,
     AT_PARTS,
     AT_POOL,
-    AT_Q,
-    AT_Q_STRIDE,
-    AT_SCALE,
     AT_SCRATCH,
     AT_SCRATCH_STRIDE,
     AT_VALUE_BYTES,
@@ -51,6 +46,7 @@ from edgellm.kernels.layout import (
     SPAN,
 )
 from edgellm.kernels.math import exp_of_negative
+from edgellm.kernels.queries import fetch_pair, load_queries, place_of_out
 from edgellm.kernels.spans import (
     FAR,
     LARGE,
@@ -72,7 +68,7 @@ from edgellm.kernels.spans import (
     weights_q8_0,
 )
 from edgellm.simd.arithmetic import first_lane, fma, maximum, splat
-from edgellm.simd.ops import get_f32, get_i64, load_f16, load_f32, put_f32, put_i64, scatter_f32, store_f32
+from edgellm.simd.ops import get_f32, get_i64, load_f16, load_f32, put_f32, store_f32
 from edgellm.simd.tiles import size, zeros
 
 _PAGES = SPAN // PAGE
@@ -80,27 +76,6 @@ _PAGES = SPAN // PAGE
 # -- a chunk ----------------------------------------------------------------------------------------
 # Its scratch: queries [tiles][head_dim][NT], values [pairs][head_dim], positions i64 [pairs] of pairs rounded
 # up to whole tiles; a state for each tile; the scores of one.
-
-
-@device
-def _load_queries(args, q, positions, nt, tiles, first_row, count, position, kv_head, group):
-    """Queries of the chunk's pairs, scaled and transposed by tiles; pairs that fill up the last tile
-    repeat the last one.
-    """
-    head_dim, scale = get_i64(args + 8 * AT_HEAD_DIM), splat(get_f32(args + 8 * AT_SCALE))
-    stride = get_i64(args + 8 * AT_Q_STRIDE)
-    first_head = get_i64(args + 8 * AT_Q) + first_row * stride + 4 * kv_head * group * head_dim
-    row, head = 0, 0
-    for j in range(tiles * nt):
-        put_i64(positions + 8 * j, position + row)
-        source = first_head + row * stride + 4 * head * head_dim
-        target = q + 4 * (j // nt * nt * head_dim + j % nt)
-        for d in range(0, head_dim, LANES):
-            scatter_f32(target + 4 * nt * d, 4 * nt, load_f32(source + 4 * d) * scale)
-        if head + 1 < group:
-            head += 1
-        elif row + 1 < count:
-            row, head = row + 1, 0
 
 
 @device
@@ -133,15 +108,15 @@ def _pages_of(item, window):
 
 
 @device
-def _keys_after(args, header, chunk):
-    """Where the keys begin that the next chunk takes, which most likely is this worker's, too."""
+def _after(args, header, chunk):
+    """The chunk that this worker most likely takes next: its item, its kv head, and where its keys begin."""
     kv_heads = get_i64(args + 8 * AT_KV_HEADS)
     head_bytes = get_i64(args + 8 * AT_KEY_BYTES) + get_i64(args + 8 * AT_VALUE_BYTES)
     chunk = min(chunk + 1, kv_heads * get_i64(header + 8 * H_ITEMS) - 1)
-    item = _item_of(header, chunk, kv_heads)
+    item, kv_head = _item_of(header, chunk, kv_heads), chunk % kv_heads
     first, _ = _pages_of(item, get_i64(args + 8 * AT_WINDOW))
-    pages = get_i64(args + 8 * AT_POOL) + chunk % kv_heads * head_bytes
-    return page_address(pages, first, get_i64(item + 8 * IT_TABLE), kv_heads * head_bytes)
+    pages = get_i64(args + 8 * AT_POOL) + kv_head * head_bytes
+    return item, kv_head, page_address(pages, first, get_i64(item + 8 * IT_TABLE), kv_heads * head_bytes)
 
 
 @device
@@ -151,8 +126,7 @@ def _attend(c, args, header, chunk, worker, scores_of, join_values):
     head_dim, window = get_i64(args + 8 * AT_HEAD_DIM), get_i64(args + 8 * AT_WINDOW)
     group, kv_head = heads // kv_heads, chunk % kv_heads
     item = _item_of(header, chunk, kv_heads)
-    first_row, count = get_i64(item + 8 * IT_ROW), get_i64(item + 8 * IT_ROWS)
-    position, table = get_i64(item + 8 * IT_POSITION), get_i64(item + 8 * IT_TABLE)
+    count, table = get_i64(item + 8 * IT_ROWS), get_i64(item + 8 * IT_TABLE)
 
     nt = size(c)
     tiles = (count * group + nt - 1) // nt
@@ -162,14 +136,15 @@ def _attend(c, args, header, chunk, worker, scores_of, join_values):
     positions = values + 4 * pairs * head_dim
     states = positions + 8 * pairs
     scores = states + tiles * STATE_BYTES
-    _load_queries(args, q, positions, nt, tiles, first_row, count, position, kv_head, group)
+    load_queries(args, item, kv_head, q, positions, values, nt, tiles)
     _clear(values, pairs * head_dim, states, tiles)
 
     key_bytes, value_bytes = get_i64(args + 8 * AT_KEY_BYTES), get_i64(args + 8 * AT_VALUE_BYTES)
     page_bytes = kv_heads * (key_bytes + value_bytes)
     pages = get_i64(args + 8 * AT_POOL) + kv_head * (key_bytes + value_bytes)
-    first, end = _pages_of(item, window)
-    keys_after = _keys_after(args, header, chunk)
+    begin, end = _pages_of(item, window)
+    next_item, next_head, keys_after = _after(args, header, chunk)
+    first = begin
     while first < end:
         cut = min(end, (first // _PAGES + 1) * _PAGES)
         for tile in range(tiles):
@@ -186,12 +161,15 @@ def _attend(c, args, header, chunk, worker, scores_of, join_values):
                     after = keys_after
                 row = scores + 4 * PAGE * (number - first)
                 scores_of(c, page, page + key_bytes, after, head_dim, q + 4 * at * head_dim, row)
-            keys, pairs_there = (last - first) * PAGE, min(nt, count * group - at)
+            keys = min(last * PAGE, newest_of_all // LANES * LANES + LANES) - first * PAGE
+            pairs_there = min(nt, count * group - at)
             for r in range(pairs_there):
                 newest = get_i64(positions + 8 * (at + r)) - first * PAGE
                 find_peak(scores + 4 * SPAN * r, keys, newest, window, state + PEAK + 4 * r)
             for r in range(pairs_there):  # apart: one maximum waits for itself while the next is found
                 weigh(scores + 4 * SPAN * r, keys, get_f32(state + PEAK + 4 * r), state + TOTAL + 4 * r)
+                if first == begin:
+                    fetch_pair(c, args, item, kv_head, next_item, next_head, at + r, group)
             join(state)
             join_values(
                 c, pages + key_bytes, first, last, newest_of_all, table, page_bytes, head_dim, scores,
@@ -215,7 +193,7 @@ def _hand_out(args, item, nt, count, group, kv_head, states, values):
             for i in range(0, head_dim, LANES):
                 store_f32(part + 64 + 4 * i, load_f32(values + 4 * (j * head_dim + i)))
         else:
-            out = _out(args, get_i64(item + 8 * IT_ROW) + j // group, head)
+            out = place_of_out(args, get_i64(item + 8 * IT_ROW) + j // group, head)
             _normalize(out, values + 4 * j * head_dim, get_f32(state + OLD_TOTAL), head_dim)
 
 
@@ -224,12 +202,6 @@ def _part(args, slot, head):
     """A span's result for one head: maximum, sum, and from byte 64 on the weighted values."""
     head_dim = get_i64(args + 8 * AT_HEAD_DIM)
     return get_i64(args + 8 * AT_PARTS) + (slot * get_i64(args + 8 * AT_HEADS) + head) * (64 + 4 * head_dim)
-
-
-@device
-def _out(args, row, head):
-    head_dim = get_i64(args + 8 * AT_HEAD_DIM)
-    return get_i64(args + 8 * AT_OUT) + row * get_i64(args + 8 * AT_OUT_STRIDE) + 4 * head_dim * head
 
 
 @device
@@ -270,7 +242,7 @@ def merge(args, header, chunk, worker):
     heads, head_dim = get_i64(args + 8 * AT_HEADS), get_i64(args + 8 * AT_HEAD_DIM)
     entry = get_i64(header + 8 * H_MERGE_TABLE) + 8 * ME_WORDS * (chunk // heads)
     row, slot, head = get_i64(entry + 8 * ME_ROW), get_i64(entry + 8 * ME_SLOT), chunk % heads
-    out = _out(args, row, head)
+    out = place_of_out(args, row, head)
     peak, total = splat(FAR), splat(float32(0.0))
     for i in range(0, head_dim, LANES):
         store_f32(out + 4 * i, splat(float32(0.0)))

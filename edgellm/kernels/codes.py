@@ -37,5 +37,5 @@ def codes6(q, pairs):
 
 @device
 def scale_of_second6(d):
-    """What scales the second codes of 6 bits, if d scales the first."""
-    return d * splat(float32(1.0 / TIMES_6_BITS)) if NIBBLES_IN_PLACE else d
+    """What scales the second codes of 6 bits, if d scales the first, 16 times those in place."""
+    return d * splat(float32(16.0 / TIMES_6_BITS)) if NIBBLES_IN_PLACE else d

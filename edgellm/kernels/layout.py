@@ -69,11 +69,12 @@ OP_WORDS = 8
 
 # -- quantized activations --------------------------------------------------------------------------
 # Groups of 16 columns have a scale each: with 32, the noise of rounding is twice as large (KL divergence to
-# f32 0.0045 against 0.0024 on a 135M model), and the products gain a tenth at most. Two groups, low and high,
-# make a block of 32.
+# f32 0.0045 against 0.0024 on a 135M model). Two groups, low and high, make a block of 32, and one scale is a
+# power of two times the other, at most 16 or 256 times: then their sums are added as integers, before they
+# meet a scale. Free scales would spare a tenth of the noise, and cost a multiplication for each block.
 #
 # A token may have two rows: its values, and what rounding left of them. Their products are added, so that
-# the token is known to 15 bits; where noise would stay, in keys and values, that is worth it: 0.0016.
+# the token is known to 15 bits; where noise would stay, that is worth it: `_find_precise` in lower.py.
 #
 # Rows stand in tiles, as the kernels take them (largest first). Three rows stand in a tile of 4, and seven in
 # one of 8, whose last row has scales of 0: the weights are read once, not twice or three times.
@@ -85,13 +86,15 @@ OP_WORDS = 8
 # A tile of NT rows at row r0 holds
 #   codes at r0 * K:                        s8 [K/32][8 words][NT][4]
 #   aux at r0 * K/32 * AUX_WORDS * 4:       [K/32][AUX_WORDS][NT] words of 4 bytes, as follows
-AUX_SCALE_LOW = 0  # f32: scale of columns 0-15
-AUX_SCALE_HIGH = 1  # f32: scale of columns 16-31
+AUX_SCALE = 0  # f32: scale of columns 16-31
+AUX_RATIO = 1  # f32: that of columns 0-15, divided by it
 AUX_SUM = 2  # f32: the sum of the 32 values as quantized, for minimums
 AUX_START_LOW = 3  # i32: -zero * sum of the codes, where the accumulator starts, for codes with a zero point
 AUX_START_HIGH = 4  # as many times that as codes taken in place count
-AUX_SIXTEENTH_HIGH = 5  # f32: a sixteenth of the scale of columns 16-31, for nibbles that are taken in place
-AUX_WORDS = 6
+AUX_SIXTEENTH = 5  # f32: a sixteenth of the scale, where codes are taken in place
+AUX_SHIFT = 6  # i32: 16 times the ratio is 2 to the power of this, 0 to 12
+AUX_WORDS = 7
+LOW_DOWN, HIGH_DOWN = 4, 8  # binary orders of magnitude that one scale is below the other, at most
 ZERO_4_BITS, ZERO_6_BITS = 8, 32  # the zero points of q4_0 and q6_k, and of nothing else
 
 

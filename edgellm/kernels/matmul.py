@@ -10,10 +10,10 @@ loop takes 16 rows by 4 columns of a panel, and NT tokens:
         ..    |    |    |    |    |        dot4                 |
       row 15  |    |    |    |    |  ------------>   i32 accumulator of 16 rows, one for each token
 
-Activations have a scale for each 16 columns, so a block of 32 has two i32 sums, both exact. Then, in this
-order and for tiles of every size, t = f32(low) * low_scale; t = fma(f32(high), high_scale, t); c = fma(t,
-w_scale, c). Blocks go in order along K. So an output's bits do not depend on NT, on the chunk it came in,
-or on the thread.
+Activations have a scale for each 16 columns, so a block of 32 has two i32 sums, both exact. The scales'
+ratio is a power of two, so what both make together is exact, too, but for one rounding to f32. Then, in this
+order and for tiles of every size, t = f32(low * ratio + high) * scale; c = fma(t, w_scale, c). Blocks go in
+order along K. So an output's bits do not depend on NT, on the chunk it came in, or on the thread.
 
 A chunk is a run of panels for 64 tokens: tokens outside, panels inside, so that the panels stay in L2. Chunks
 that follow each other have the same tokens: 64 of them are enough that weights may come from memory.

@@ -9,9 +9,10 @@ from __future__ import annotations
 from edgellm.kernels.codes import scale_of_second6
 from edgellm.kernels.jit import NIBBLES_IN_PLACE, WEIGHT_FLIP, device, float32
 from edgellm.kernels.layout import (
-    AUX_SCALE_HIGH,
-    AUX_SCALE_LOW,
-    AUX_SIXTEENTH_HIGH,
+    AUX_RATIO,
+    AUX_SCALE,
+    AUX_SHIFT,
+    AUX_SIXTEENTH,
     AUX_START_HIGH,
     AUX_START_LOW,
     AUX_SUM,
@@ -33,8 +34,11 @@ from edgellm.simd.dots import (
     dot4_signed,
     end_partial,
     fma_scaled,
+    fma_two_rows,
     scale_fma,
     start,
+    times_power,
+    times_splat,
     zeros_i32,
 )
 from edgellm.simd.ops import load_bf16, load_bytes, load_f16, load_f32, load_i8, load_u8
@@ -71,15 +75,19 @@ def large_sums_less_zero(c, dots, codes, x, aux):
 def add_scaled(c, low, high, aux, scale):
     """A scale for 32 columns."""
     nt = pitch(c)
-    return scale_fma(c, low, high, aux + AUX_SCALE_LOW * 4 * nt, aux + AUX_SCALE_HIGH * 4 * nt, scale)
+    return scale_fma(c, low, high, aux + AUX_RATIO * 4 * nt, aux + AUX_SCALE * 4 * nt, scale)
 
 
 @device
 def add_nibbles(c, low, high, aux, scale):
-    """The same for sums of nibbles, as `codes.py` takes them."""
-    nt = pitch(c)
-    of_high = AUX_SIXTEENTH_HIGH if NIBBLES_IN_PLACE else AUX_SCALE_HIGH
-    return scale_fma(c, low, high, aux + AUX_SCALE_LOW * 4 * nt, aux + of_high * 4 * nt, scale)
+    """The same for sums of nibbles, as `codes.py` takes them. Where the high sum counts 16 times, the low one
+    joins it as an integer, to the same bits.
+    """
+    if NIBBLES_IN_PLACE:
+        nt = pitch(c)
+        total = times_power(low, aux + AUX_SHIFT * 4 * nt) + high
+        return fma_scaled(c, total, aux + AUX_SIXTEENTH * 4 * nt, scale)
+    return add_scaled(c, low, high, aux, scale)
 
 
 @device
@@ -89,15 +97,14 @@ def add_minimum(c, aux, minimum):
 
 
 @device
-def add_low(c, low, aux, scale):
-    """A scale for the low 16 columns."""
-    return fma_scaled(c, low, aux + AUX_SCALE_LOW * 4 * pitch(c), scale)
-
-
-@device
-def add_high(c, high, aux, scale):
-    """A scale for the high 16 columns."""
-    return fma_scaled(c, high, aux + AUX_SCALE_HIGH * 4 * pitch(c), scale)
+def add_two_scaled(c, low, high, aux, low_scale, high_scale):
+    """A scale for the low 16 columns and one for the high ones, of codes of 6 bits."""
+    nt, sums = pitch(c), to_f32(high)
+    if NIBBLES_IN_PLACE:
+        low_sums = to_f32(times_power(low, aux + AUX_SHIFT * 4 * nt))
+        return fma_two_rows(c, low_sums, sums, aux + AUX_SIXTEENTH * 4 * nt, low_scale, high_scale)
+    low_sums = times_splat(to_f32(low), aux + AUX_RATIO * 4 * nt)
+    return fma_two_rows(c, low_sums, sums, aux + AUX_SCALE * 4 * nt, low_scale, high_scale)
 
 
 # -- the forms -----------------------------------------------------------------------------------------
@@ -218,8 +225,8 @@ def q6_k(c, w, x, aux, x_stride, columns):
             codes = w + 288 + block * 384
             low, high = large_sums_less_zero(c, dots6, codes, x, aux)
             fetch(c, w + 288 // 8 * block)  # of what stands before the codes, an eighth
-            c = add_low(c, low, aux, d * to_f32(load_i8(w + block * 32)))
-            c = add_high(c, high, aux, d_high * to_f32(load_i8(w + block * 32 + 16)))
+            low_scale, high_scale = load_i8(w + block * 32), load_i8(w + block * 32 + 16)
+            c = add_two_scaled(c, low, high, aux, d * to_f32(low_scale), d_high * to_f32(high_scale))
             x += BLOCK * nt
             aux += AUX_WORDS * 4 * nt
         w += PANEL_Q6_K

@@ -1,8 +1,10 @@
 """Activations to int8, as matmul kernels read them (`layout.py` has the picture).
 
-A group of 16 columns is rounded at max |x| / 127; its scale is then fitted to the codes by least squares,
-which takes a sixteenth off the squared error. Groups have 16 lanes, so a maximum or a sum over one would be
-four shuffles; sixteen groups are done together, and share them: `fold_peak`, `fold_sum`.
+Of a block's two groups of 16 columns, the one with the larger values is rounded at max |x| / 127, the other
+at a power of two below that, as far as its own values allow. The scale is then fitted to the codes by least
+squares, which takes a sixteenth off the squared error. Groups have 16 lanes, so a maximum or a sum over one
+would be four shuffles; sixteen groups, eight blocks, are done together, and share them: `fold_peak`,
+`fold_sum`.
 """
 
 from __future__ import annotations
@@ -10,15 +12,18 @@ from __future__ import annotations
 from edgellm.kernels.codes import TIMES_4_BITS, TIMES_6_BITS
 from edgellm.kernels.jit import LARGEST_TILE, NIBBLES_IN_PLACE, device, float32, int32, kernel
 from edgellm.kernels.layout import (
-    AUX_SCALE_HIGH,
-    AUX_SCALE_LOW,
-    AUX_SIXTEENTH_HIGH,
+    AUX_RATIO,
+    AUX_SCALE,
+    AUX_SHIFT,
+    AUX_SIXTEENTH,
     AUX_START_HIGH,
     AUX_START_LOW,
     AUX_SUM,
     AUX_WORDS,
     BLOCK,
+    HIGH_DOWN,
     LANES,
+    LOW_DOWN,
     PW_AUX,
     PW_CODES,
     PW_COLUMNS,
@@ -32,7 +37,23 @@ from edgellm.kernels.layout import (
 )
 from edgellm.kernels.math import round_to_i32
 from edgellm.kernels.shares import columns_of, rows_of
-from edgellm.simd.arithmetic import fma, low_bytes, splat, splat_i32, to_f32, where_less
+from edgellm.simd.arithmetic import (
+    alternating,
+    bits_float,
+    float_bits,
+    fma,
+    low_bytes,
+    maximum,
+    minimum_i32,
+    shift_left_i32,
+    shift_right_i32,
+    splat,
+    splat_i32,
+    swap_neighbours,
+    swap_neighbours_i32,
+    to_f32,
+    where_less,
+)
 from edgellm.simd.folds import byte_sums, fold_peak, fold_sum, square_sums
 from edgellm.simd.ops import (
     get_f32,
@@ -40,7 +61,7 @@ from edgellm.simd.ops import (
     get_i64,
     load_f32,
     load_i8,
-    put_f32,
+    load_i32,
     put_i32,
     room,
     store_bytes,
@@ -50,11 +71,15 @@ from edgellm.simd.ops import (
 
 RUN = 32  # blocks that are quantized together, at most
 _FOLDED = 64 * LANES  # bytes of sixteen groups
-# A run's values; their products with the codes; the codes as bytes; and, sixteen groups to a vector, scales,
-# the groups' sums as quantized, and starts.
+# A run's values; their products with the codes; the codes as bytes. Then vectors of sixteen groups: what
+# their values are multiplied by, later their scales; how many binary orders they are below the larger of the
+# block; and each of the aux words, in the lanes of the first of two groups.
 _PRODUCTS, _CODES, _SCALES = 128 * RUN, 256 * RUN, 288 * RUN
-_SUMS, _STARTS = _SCALES + 8 * RUN, _SCALES + 16 * RUN
-ROOM = _STARTS + 8 * RUN  # bytes that a run needs: its values first
+_ORDERS, _AUX = _SCALES + 8 * RUN, _SCALES + 16 * RUN
+_WORD = 8 * RUN
+_USED = AUX_WORDS if NIBBLES_IN_PLACE else AUX_SIXTEENTH
+ROOM = _AUX + AUX_WORDS * _WORD  # bytes that a run needs: its values first
+_ONE = 127  # the exponent's bits of 1.0
 APART = min(4, LARGEST_TILE)  # tokens whose first and second rows are worth a tile each
 
 
@@ -111,18 +136,20 @@ def quantize_run(values, count, place, block):
     codes, aux = codes + block * 8 * step, aux + block * AUX_WORDS * step
     for plane in range(planes):
         for at in range(0, 128 * count, _FOLDED):
-            _invert_peaks(values + at, values + _SCALES + at // 16)
+            _invert_peaks(values + at, values + at // 16)
         for at in range(0, 128 * count, 256):
             _round(values, at)
         for at in range(0, 128 * count, _FOLDED):
             _fit(values, at, zero)
         for word in range(8 * count):
             put_i32(codes + codes_on * plane + word * step, get_i32(values + _CODES + 4 * word))
+        at = aux + aux_on * plane
         for b in range(count):
-            at = aux + b * AUX_WORDS * step + aux_on * plane
-            _put_aux(values + 8 * b, at, step, zero)
-            if lacking:
-                _put_none(at + 4, step)
+            for word in range(_USED):
+                put_i32(at + word * step, get_i32(values + _AUX + _WORD * word + 8 * b))
+            at += AUX_WORDS * step
+        if lacking:
+            _put_none(aux + aux_on * plane + 4, step, count)
         if plane + 1 < planes:
             for at in range(0, 128 * count, 64):
                 scale = splat(float32(0.0) - get_f32(values + _SCALES + at // 16))
@@ -131,11 +158,20 @@ def quantize_run(values, count, place, block):
 
 
 @device
-def _invert_peaks(values, out):
-    """127 / max |x| of sixteen groups."""
+def _power_of_two(exponents):
+    return bits_float(shift_left_i32(splat_i32(int32(_ONE)) + exponents, 23))
+
+
+@device
+def _invert_peaks(values, groups):
+    """Sixteen groups' orders, and 127 / max |x| of the larger of a block, times 2 to the power of them."""
     peaks = fold_peak(values)
-    inverse = where_less(splat(float32(1e-30)), peaks, splat(float32(127.0)) / peaks, splat(float32(0.0)))
-    store_f32(out, inverse)
+    largest = maximum(peaks, swap_neighbours(peaks))
+    orders = shift_right_i32(float_bits(largest) - float_bits(peaks), 23)
+    orders = minimum_i32(orders, alternating(LOW_DOWN, HIGH_DOWN))
+    inverse = where_less(splat(float32(1e-30)), largest, splat(float32(127.0)) / largest, splat(float32(0.0)))
+    store_f32(groups + _SCALES, inverse * _power_of_two(orders))
+    store_i32(groups + _ORDERS, orders)
 
 
 @device
@@ -157,37 +193,38 @@ def _round_group(values, at):
 
 @device
 def _fit(values, at, zero):
-    """Scales of sixteen groups, their sums as quantized, and starts. Sums of codes are integers: exact."""
-    codes, scales, nothing = values + _CODES + at // 4, values + at // 16, splat(float32(0.0))
-    energy = to_f32(square_sums(codes))
-    scale = where_less(nothing, energy, fold_sum(values + _PRODUCTS + at) / energy, nothing)
-    totals = byte_sums(codes)
-    store_f32(scales + _SCALES, scale)
-    store_f32(scales + _SUMS, scale * to_f32(totals))
-    store_i32(scales + _STARTS, splat_i32(int32(-zero)) * totals)
-
-
-@device
-def _put_aux(values, aux, step, zero):
-    """Scales, starts and sum of one block, whose groups are the first two at `values`."""
-    put_f32(aux + AUX_SCALE_LOW * step, get_f32(values + _SCALES))
-    high = get_f32(values + _SCALES + 4)
-    put_f32(aux + AUX_SCALE_HIGH * step, high)
-    put_f32(aux + AUX_SUM * step, get_f32(values + _SUMS) + get_f32(values + _SUMS + 4))
-    put_i32(aux + AUX_START_LOW * step, get_i32(values + _STARTS))
-    start = get_i32(values + _STARTS + 4)
+    """Scales of sixteen groups, and the aux words of their blocks. Sums of codes are integers: exact."""
+    codes, groups, nothing = values + _CODES + at // 4, values + at // 16, splat(float32(0.0))
+    orders = load_i32(groups + _ORDERS)
+    below = _power_of_two(splat_i32(int32(0)) - orders)
+    products = fold_sum(values + _PRODUCTS + at) * below
+    energy = to_f32(square_sums(codes)) * below * below
+    products, energy = products + swap_neighbours(products), energy + swap_neighbours(energy)
+    scale = where_less(nothing, energy, products / energy, nothing) * below
+    store_f32(groups + _SCALES, scale)
+    totals, of_high = byte_sums(codes), swap_neighbours(scale)
+    sums = scale * to_f32(totals)
+    ratio, starts = swap_neighbours_i32(orders) - orders, splat_i32(int32(-zero)) * totals
+    high_starts = swap_neighbours_i32(starts)
+    aux = groups + _AUX
+    store_f32(aux + _WORD * AUX_SCALE, of_high)
+    store_f32(aux + _WORD * AUX_RATIO, _power_of_two(ratio))
+    store_f32(aux + _WORD * AUX_SUM, sums + swap_neighbours(sums))
+    store_i32(aux + _WORD * AUX_START_LOW, starts)
     if NIBBLES_IN_PLACE:
-        put_f32(aux + AUX_SIXTEENTH_HIGH * step, high * float32(1.0 / TIMES_4_BITS))
-        start *= int32(TIMES_4_BITS if zero == ZERO_4_BITS else TIMES_6_BITS if zero == ZERO_6_BITS else 1)
-    put_i32(aux + AUX_START_HIGH * step, start)
+        times = TIMES_4_BITS if zero == ZERO_4_BITS else TIMES_6_BITS if zero == ZERO_6_BITS else 1
+        high_starts = high_starts * splat_i32(int32(times))
+        store_f32(aux + _WORD * AUX_SIXTEENTH, of_high * splat(float32(1.0 / 16.0)))
+        store_i32(aux + _WORD * AUX_SHIFT, ratio + splat_i32(int32(4)))
+    store_i32(aux + _WORD * AUX_START_HIGH, high_starts)
 
 
 @device
-def _put_none(aux, step):
+def _put_none(aux, step, count):
     """What a row that is not there adds: nothing. What stood there might be read as scales so small that each
     product with one takes as long as a hundred.
     """
-    for word in range(AUX_WORDS):
+    for word in range(AUX_WORDS * count):
         put_i32(aux + word * step, int32(0))
 
 

@@ -31,11 +31,10 @@ from edgellm.kernels.layout import (
     WIDE_PANEL,
 )
 from edgellm.kernels.panels import (
-    add_high,
-    add_low,
     add_minimum,
     add_nibbles,
     add_scaled,
+    add_two_scaled,
     large_sums_less_zero,
     sums,
     sums_less_zero,
@@ -240,8 +239,7 @@ def _minimum(scaled):
 @device
 def _two_scales(c, w, x, aux):
     low, high = large_sums_less_zero(c, _large_dots, w, x, aux)
-    c = add_low(c, low, aux, _rows(w, 0))
-    return add_high(c, high, aux, _rows(w, 1))
+    return add_two_scaled(c, low, high, aux, _rows(w, 0), _rows(w, 1))
 
 
 @device

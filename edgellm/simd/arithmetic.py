@@ -10,7 +10,7 @@ from numba.extending import intrinsic, overload
 
 from edgellm.simd import ops
 from edgellm.simd.elementwise import binary, lift, unary
-from edgellm.simd.lowering import call, const
+from edgellm.simd.lowering import call, const, shuffle
 from edgellm.simd.ops import broadcast
 from edgellm.simd.types import BYTES, BYTES_IR, F32, F32_IR, I32, I32_IR, LANES, Tile
 
@@ -48,6 +48,7 @@ absolute = unary(magnitude, F32, F32)
 sqrt = unary(lambda b, x: call(b, "llvm.sqrt.f32", _F32, x), types.float32, types.float32)
 maximum = binary(larger, F32)
 minimum = binary(smaller, F32)
+minimum_i32 = binary(lambda b, x, y: b.select(b.icmp_signed("<", x, y), x, y), I32)
 
 _add_f32, _add_i32 = binary(lambda b, x, y: b.fadd(x, y), F32), binary(lambda b, x, y: b.add(x, y), I32)
 _sub_f32, _sub_i32 = binary(lambda b, x, y: b.fsub(x, y), F32), binary(lambda b, x, y: b.sub(x, y), I32)
@@ -99,6 +100,7 @@ mask_bytes = _by_literal(lambda b, x, mask: b.and_(x, const(BYTES_IR, mask)), BY
 shift_left_bytes = _by_literal(lambda b, x, bits: b.shl(x, const(BYTES_IR, bits)), BYTES)
 shift_right_bytes = _by_literal(lambda b, x, bits: b.lshr(x, const(BYTES_IR, bits)), BYTES)
 shift_left_i32 = _by_literal(lambda b, x, bits: b.shl(x, const(I32_IR, bits)), I32)
+shift_right_i32 = _by_literal(lambda b, x, bits: b.ashr(x, const(I32_IR, bits)), I32)
 
 
 @intrinsic(prefer_literal=True)
@@ -117,6 +119,23 @@ def append_bits(typing, upper, lower, count):
 def lane_numbers(typing):
     """0, 1, ... 15."""
     return I32(), lambda context, b, signature, args: ir.Constant(I32_IR, list(range(LANES)))
+
+
+@intrinsic(prefer_literal=True)
+def alternating(typing, even, odd):
+    """`even` in lanes 0, 2, ..., `odd` in the others."""
+    if not all(isinstance(kind, types.IntegerLiteral) for kind in (even, odd)):
+        return None
+    lanes = [even.literal_value, odd.literal_value] * (LANES // 2)
+    return I32(even, odd), lambda context, b, signature, args: ir.Constant(I32_IR, lanes)
+
+
+def _swap(b, x):
+    return shuffle(b, x, ir.Constant(x.type, ir.Undefined), [lane ^ 1 for lane in range(LANES)])
+
+
+# Lanes 0 and 1, 2 and 3, ... change places.
+swap_neighbours, swap_neighbours_i32 = unary(_swap, F32, F32), unary(_swap, I32, I32)
 
 
 @intrinsic

@@ -107,19 +107,64 @@ def fma_scaled(typing, acc, sums, scales, d):
 
 
 @intrinsic
-def scale_fma(typing, acc, low, high, low_scales, high_scales, d):
-    """acc[n] + (f32(low[n]) * f32 n at low_scales, + f32(high[n]) * f32 n at high_scales) * d, as there."""
+def scale_fma(typing, acc, low, high, ratios, scales, d):
+    """acc[n] + (f32(low[n]) * f32 n at ratios, + f32(high[n])) * f32 n at scales, * d, as there."""
 
     def emit(context, b, signature, args):
-        tile, lows, highs, low_address, high_address, rows = args
+        tile, lows, highs, ratio_address, scale_address, rows = args
 
         def one(n, vector):
-            low_scale = number_for(b, acc, n, low_address, _STEP, F32_IR)
-            high_scale = number_for(b, acc, n, high_address, _STEP, F32_IR)
-            total = b.fmul(b.sitofp(b.extract_value(lows, n), F32_IR), low_scale)
-            total = ops.target.fma(b, b.sitofp(b.extract_value(highs, n), F32_IR), high_scale, total)
+            low_sums, high_sums = (b.sitofp(b.extract_value(sums, n), F32_IR) for sums in (lows, highs))
+            ratio = number_for(b, acc, n, ratio_address, _STEP, F32_IR)
+            scale = number_for(b, acc, n, scale_address, _STEP, F32_IR)
+            total = b.fmul(ops.target.fma(b, low_sums, ratio, high_sums), scale)
             return ops.target.fma(b, total, across(b, d, rows, n), vector)
 
         return each(b, tile, one)
 
     return acc(acc, low, high, types.int64, types.int64, d), emit
+
+
+@intrinsic
+def fma_two_rows(typing, acc, low, high, scales, low_d, high_d):
+    """acc[n] + (low[n] * low_d + high[n] * high_d) * the f32 at scales + 4n, of f32 tiles; low_d and high_d
+    are vectors, or as many as a row of acc has.
+    """
+
+    def emit(context, b, signature, args):
+        tile, lows, highs, address, low_rows, high_rows = args
+
+        def one(n, vector):
+            total = b.fmul(b.extract_value(lows, n), across(b, low_d, low_rows, n))
+            total = ops.target.fma(b, b.extract_value(highs, n), across(b, high_d, high_rows, n), total)
+            return ops.target.fma(b, total, number_for(b, acc, n, address, _STEP, F32_IR), vector)
+
+        return each(b, tile, one)
+
+    return acc(acc, low, high, types.int64, low_d, high_d), emit
+
+
+@intrinsic
+def times_power(typing, sums, powers):
+    """sums[n] << the i32 at powers + 4n."""
+
+    def emit(context, b, signature, args):
+        tile, address = args
+
+        def one(n, vector):
+            return ops.target.shift_left(b, vector, number_for(b, sums, n, address, _STEP, I32_IR))
+
+        return each(b, tile, one)
+
+    return sums(sums, types.int64), emit
+
+
+@intrinsic
+def times_splat(typing, tile, address):
+    """tile[n] * the f32 at address + 4n."""
+
+    def emit(context, b, signature, args):
+        whole, base = args
+        return each(b, whole, lambda n, v: b.fmul(v, number_for(b, tile, n, base, _STEP, F32_IR)))
+
+    return tile(tile, types.int64), emit

@@ -97,6 +97,10 @@ class Lowering:
         """The address, once these sums are done, where it helps to wait."""
         return address
 
+    def shift_left(self, b, x, bits):
+        """x << bits, i32 lanes both."""
+        return b.shl(x, bits)
+
     def append_bits(self, b, upper, lower, count):
         """upper << count, and below it the lowest bits of lower."""
         below = b.and_(lower, const(BYTES_IR, (1 << count) - 1))

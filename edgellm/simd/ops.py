@@ -59,6 +59,7 @@ def _loader(kind, result):
 # -- memory ----------------------------------------------------------------------------------------
 
 load_f32 = _loader(F32_IR, F32)
+load_i32 = _loader(I32_IR, I32)
 load_bytes = _loader(BYTES_IR, BYTES)
 get_i64 = _loader(I64_IR, types.int64)
 get_i32 = _loader(_I32, types.int32)

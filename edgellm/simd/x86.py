@@ -28,6 +28,10 @@ class AVX512VNNI(_X86):
 
     dot4_signed = dot4
 
+    def shift_left(self, b, x, bits):
+        """Where all lanes shift as far, LLVM would take the instruction for that, which is two operations."""
+        return call(b, "llvm.x86.avx512.psllv.d.512", I32_IR, x, bits)
+
     def low_bytes(self, b, vectors):
         """Halved twice within each quarter of a register; the quarters' words are put in order at last."""
         words = [call(b, "llvm.x86.avx512.packssdw.512", WORDS.ir, *vectors[i : i + 2]) for i in (0, 2)]

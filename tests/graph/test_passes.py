@@ -5,8 +5,16 @@ from types import SimpleNamespace
 import pytest
 
 from edgellm.graph import Builder, ops
+from edgellm.graph.graph import O
 from edgellm.graph.ops import RopeConfig
-from edgellm.graph.passes import Project, RopeAttention, fuse_residual, fuse_rope, merge_projections
+from edgellm.graph.passes import (
+    Project,
+    RopeAttention,
+    fuse_residual,
+    fuse_rope,
+    merge_projections,
+    select_early,
+)
 
 ROPE = RopeConfig(4, 10000.0)
 
@@ -89,3 +97,42 @@ def test_different_ropes_stay(g, x):
     *rest, last = fuse_rope(g.graph.nodes)
     assert last.op == RopeAttention(ops.Attention(0, 0.5, 4), None)
     assert sum(isinstance(node.op, ops.Rope) for node in rest) == 2
+
+
+def layer(g, x):
+    """Attention, then a product, each added to x."""
+    q, k, v = (g.linear(x, name).reshape(2, 4) for name in "abc")
+    x = x + g.linear(g.attention(q, k, v, scale=0.5), "d")
+    return x + g.linear(g.rms_norm(x, None, 1e-5), "a")
+
+
+def test_after_the_last_attention_only_output_rows_go_on(g, x):
+    out = g.select_rows(layer(g, layer(g, x)))
+    nodes = select_early(g.graph.nodes)
+    last = max(i for i, node in enumerate(nodes) if isinstance(node.op, ops.Attention))
+    selects = [node for node in nodes if isinstance(node.op, ops.SelectRows)]
+    assert len(selects) == 2  # of what was attended to, and of what the layer began with
+    assert nodes[-1].outputs == (out,)
+    for i, node in enumerate(nodes):
+        rows = O if i > last or node in selects else node.outputs[0].shape[0]
+        assert all(v.shape[0] is rows for v in node.outputs)
+    assert [type(n.op) for n in nodes if n not in selects] == [type(n.op) for n in g.graph.nodes[:-1]]
+    made = set()
+    for node in nodes:
+        assert made.issuperset(node.inputs)
+        made.update(node.outputs)
+
+
+def test_rows_that_a_later_attention_reads_are_all_made(g, x):
+    y = g.activation(x, "silu")
+    q = y.reshape(2, 4)
+    g.select_rows(g.linear(y, "a"))
+    g.attention(q, q, q, scale=0.5)
+    nodes = select_early(g.graph.nodes)
+    kinds = [ops.Embed, ops.Activation, ops.SelectRows, ops.Reshape, ops.MatMul, ops.Attention]
+    assert [type(node.op) for node in nodes] == kinds
+
+
+def test_without_a_selection_nothing_changes(g, x):
+    layer(g, x)
+    assert select_early(g.graph.nodes) == g.graph.nodes

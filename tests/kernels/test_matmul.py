@@ -30,7 +30,11 @@ def expected(kind: TensorType, values: np.ndarray, x: np.ndarray) -> np.ndarray:
 def test_product_is_the_exact_one_to_f32_rounding(kind, rows, blocks):
     columns = columns_of(kind, blocks)
     raw, values = random_weight(kind, rows, columns, seed=rows)
-    x = np.random.default_rng(1).standard_normal((5, columns)).astype(np.float32)
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((5, columns)).astype(np.float32)
+    x.reshape(5, -1, 16)[3:] *= 2.0 ** rng.integers(
+        -9, 9, (2, columns // 16, 1)
+    )  # scales of two groups differ
     y = matmul(kind, pack(kind, raw, columns), rows, x)
     want = expected(kind, values, x)
     # A dot product of K terms in f32: each rounding is at most 2^-24 of the sum of magnitudes.

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from harness import address, call, chunks_of, header, quantize
 
+from edgellm.config import load_config
 from edgellm.kernels import layout as L
+from edgellm.simd import targets
 from tests.naive import quantize_activations
 
 
@@ -24,25 +26,39 @@ def decode(packed: np.ndarray, tokens: int, columns: int, tiles: tuple[int, ...]
         aux = aux_words[at : at + nt * (columns // 32) * L.AUX_WORDS].reshape(columns // 32, L.AUX_WORDS, nt)
         assert not aux[:, :, tokens - first :].any()
         for n in range(min(nt, tokens - first)):
-            blocks = (
-                codes[:, :, n].reshape(columns // 32, 2, 16) * aux[:, L.AUX_SCALE_LOW : L.AUX_SUM, n, None]
-            )
+            scale, ratio = aux[:, L.AUX_SCALE, n], aux[:, L.AUX_RATIO, n]
+            scales = np.stack([scale * ratio, scale], 1)
+            blocks = codes[:, :, n].reshape(columns // 32, 2, 16) * scales[..., None]
             out[first + n] = blocks.reshape(-1)
             assert np.allclose(aux[:, L.AUX_SUM, n], blocks.sum((1, 2)), rtol=1e-5, atol=1e-5)
         first += nt
     return out
 
 
+def token_tiles() -> tuple[int, ...]:
+    """Sizes of the target's tiles, largest first."""
+    return targets.choose(load_config().target).token_tiles
+
+
 @pytest.mark.parametrize("tokens", [1, 2, 3, 5, 7, 8, 11, 13, 15])
 def test_quantized_rows_stand_for_the_nearest_values(tokens):
-    from edgellm.config import load_config
-    from edgellm.simd import targets
-
     x = np.random.default_rng(tokens).standard_normal((tokens, 96)).astype(np.float32)
     x[0, :16] = 0
-    tiles = targets.choose(load_config().target).token_tiles
-    got = decode(quantize(x, zero=8), tokens, 96, tiles)
+    got = decode(quantize(x, zero=8), tokens, 96, token_tiles())
     assert np.allclose(got, quantize_activations(x), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("order", range(-12, 13))
+def test_the_scales_of_two_groups_differ_by_a_power_of_two_within_its_limits(order):
+    """The first 16 columns may be coarser up to 256 times, the last up to 16 times."""
+    x = np.random.default_rng(order + 20).uniform(-1, 1, (8, 64)).astype(np.float32)
+    x.reshape(8, 2, 2, 16)[:, :, 0] *= 2.0**order
+    got = decode(quantize(x, zero=32), 8, 64, token_tiles())
+    assert np.allclose(got, quantize_activations(x), rtol=1e-6, atol=0)
+    error = np.abs(got - x).reshape(8, 2, 2, 16).max((0, 1, 3))
+    peaks = np.array([2.0**order, 1.0])
+    coarsest = np.maximum(2 * peaks, peaks[::-1] / np.array([16, 256]))  # twice: the next power of two
+    assert (error <= 1.25 * coarsest / 254).all()  # the scale is fitted to all values, not to the largest
 
 
 def rows_kernel(name: str, x: np.ndarray, *, x2=None, weight=None, eps=0.0, heads=1, parts=1) -> np.ndarray:

@@ -22,7 +22,15 @@ from edgellm.backends.profile import Work
 from edgellm.backends.rope import RopeTable
 from edgellm.errors import UnsupportedError
 from edgellm.graph import Graph, Node, O, T, Value, Weight, ops
-from edgellm.graph.passes import Project, RopeAttention, fuse_residual, fuse_rope, merge_projections, uses
+from edgellm.graph.passes import (
+    Project,
+    RopeAttention,
+    fuse_residual,
+    fuse_rope,
+    merge_projections,
+    select_early,
+    uses,
+)
 from edgellm.kernels import layout as L
 
 _PASS_ON = (
@@ -108,7 +116,8 @@ class Lowering:
         spans = -(-config.num_pages * PAGE_SIZE // L.SPAN)
         self.slots = min(spans, _MOST_SLOTS) if threads > 1 else 0  # spans that threads may share
         # Weights that stay in their file do not stand together as packed ones do.
-        nodes = merge_projections(graph.nodes, lambda w: w if config.low_memory else form_of(file, w))
+        nodes = select_early(graph.nodes)
+        nodes = merge_projections(nodes, lambda w: w if config.low_memory else form_of(file, w))
         self.nodes = fuse_rope(fuse_residual(nodes))
         self.arena = Arena()
         self.program = Program()
@@ -165,15 +174,19 @@ class Lowering:
 
     def _find_precise(self) -> set[Value]:
         """Outputs of projections that take a second row of their input: what becomes keys and values, in the
-        first three quarters of the layers.
+        first half of the layers; and in the last layer what only output rows go through, but for the logits.
 
-        All later tokens read those, so that their noise does not average out; that of queries does, or of
-        what goes on to the next layer. With them, the KL divergence to f32 is 0.0016 instead of 0.0029 on a
-        135M model, for 5% more products.
+        All later tokens read the former, so that their noise does not average out; that of queries does, or
+        of what goes on to the next layer. After the last one nothing averages, and few rows are left.
         """
-        precise = set[Value]()
+        precise = {
+            v
+            for node in self.nodes
+            for v in node.outputs
+            if v.shape[0] is O and v.width != self.graph.vocab_size
+        }
         attentions = [node for node in self.nodes if isinstance(node.op, RopeAttention)]
-        early = attentions[: len(attentions) * 3 // 4]
+        early = attentions[: len(attentions) // 2]
         for node in reversed(self.nodes):
             if node in early:
                 precise.update(node.inputs[1:3])
