@@ -34,12 +34,14 @@ NIBBLES_IN_PLACE = TARGET.nibbles_in_place
 CODES_IN_TURN = TARGET.codes_in_turn
 _CPU = CONFIG.cross.cpu if CONFIG.cross else targets.host_cpu()
 REQUESTS = targets.requests(TARGET, _CPU)
+INTEGER_SUMS = targets.integer_sums(TARGET, _CPU)
 PANELS_TOGETHER = targets.panels_together(TARGET, _CPU)
 ops.use(TARGET.name)
 
 __all__ = [
     "ATTENTION_TILES",
     "CODES_IN_TURN",
+    "INTEGER_SUMS",
     "LARGEST_TILE",
     "MATRIX_PRODUCTS",
     "NIBBLES_IN_PLACE",

@@ -7,7 +7,7 @@ bytes, `packed.py` takes codes apart.
 from __future__ import annotations
 
 from edgellm.kernels.codes import scale_of_second6
-from edgellm.kernels.jit import NIBBLES_IN_PLACE, WEIGHT_FLIP, device, float32
+from edgellm.kernels.jit import INTEGER_SUMS, NIBBLES_IN_PLACE, WEIGHT_FLIP, device, float32
 from edgellm.kernels.layout import (
     AUX_RATIO,
     AUX_SCALE,
@@ -28,7 +28,7 @@ from edgellm.kernels.layout import (
     PANEL_Q8_0,
 )
 from edgellm.kernels.packed import AHEAD, MANY, dots4, dots5, dots6, fetch
-from edgellm.simd.arithmetic import splat, to_f32
+from edgellm.simd.arithmetic import shift_left_i32, splat, to_f32
 from edgellm.simd.dots import (
     begin_partial,
     dot4_signed,
@@ -73,16 +73,17 @@ def large_sums_less_zero(c, dots, codes, x, aux):
 
 @device
 def add_scaled(c, low, high, aux, scale):
-    """A scale for 32 columns."""
+    """A scale for 32 columns. Their ratio is a power of two: as integers or not, sums make the same bits."""
     nt = pitch(c)
+    if INTEGER_SUMS:
+        total = times_power(low, aux + AUX_SHIFT * 4 * nt) + shift_left_i32(high, 4)
+        return fma_scaled(c, total, aux + AUX_SIXTEENTH * 4 * nt, scale)
     return scale_fma(c, low, high, aux + AUX_RATIO * 4 * nt, aux + AUX_SCALE * 4 * nt, scale)
 
 
 @device
 def add_nibbles(c, low, high, aux, scale):
-    """The same for sums of nibbles, as `codes.py` takes them. Where the high sum counts 16 times, the low one
-    joins it as an integer, to the same bits.
-    """
+    """The same for sums of nibbles, as `codes.py` takes them: where the high sum counts 16 times already."""
     if NIBBLES_IN_PLACE:
         nt = pitch(c)
         total = times_power(low, aux + AUX_SHIFT * 4 * nt) + high

@@ -184,6 +184,13 @@ def panels_together(target: Target, cpu: str) -> int:
     return 2 if target.name == "avx512-vnni" and cpu == "znver5" else 1
 
 
+def integer_sums(target: Target, cpu: str) -> bool:
+    """Whether all sums are better added as integers on this CPU (LLVM's name). A Zen's units that multiply
+    then have a step less of eleven, as others shift and add; a Xeon's do both.
+    """
+    return target.nibbles_in_place and cpu.startswith("znver")
+
+
 def llvm_cpu(target: Target) -> tuple[str, str]:
     """LLVM's CPU name and feature string for a target, without registers wider than the target's."""
     if target.cpu is not None:

@@ -84,6 +84,19 @@ def test_software_asks_for_weights_where_the_cpu_does_not(target, cpu, wanted):
     assert targets.requests(targets.named(target), cpu) == wanted
 
 
+@pytest.mark.parametrize(
+    ("target", "cpu", "wanted"),
+    [
+        ("avx512-vnni", "znver4", True),
+        ("avx512-vnni", "sapphirerapids", False),
+        ("avx2", "znver4", False),
+        ("neon-i8mm", "apple-m2", False),
+    ],
+)
+def test_sums_are_integers_where_other_units_add_them(target, cpu, wanted):
+    assert targets.integer_sums(targets.named(target), cpu) is wanted
+
+
 def test_llvm_may_know_nothing(arm, monkeypatch):
     arm(dotprod=True)
 
