@@ -8,7 +8,7 @@ pair by pair, each pair's piece of the output and of the next chunk's queries is
 
 from __future__ import annotations
 
-from edgellm.kernels.jit import device
+from edgellm.kernels.jit import ATTENTION_TILES, device
 from edgellm.kernels.layout import (
     AT_HEAD_DIM,
     AT_HEADS,
@@ -28,6 +28,8 @@ from edgellm.simd.columns import ROWS, store_columns
 from edgellm.simd.ops import get_f32, get_i64, load_f32, put_i64, scatter_f32
 from edgellm.simd.tiles import fetch_ahead
 
+_STEP = 1 if any(pairs % ROWS for pairs in ATTENTION_TILES) else ROWS  # pairs that are transposed together
+
 
 @device
 def load_queries(args, item, kv_head, q, positions, sources, nt, tiles):
@@ -45,12 +47,11 @@ def load_queries(args, item, kv_head, q, positions, sources, nt, tiles):
             head += 1
         elif row + 1 < count:
             row, head = row + 1, 0
-    step = ROWS if nt % ROWS == 0 else 1
-    for j in range(0, tiles * nt, step):
+    for j in range(0, tiles * nt, _STEP):
         target, source = q + 4 * (j // nt * nt * head_dim + j % nt), sources + 8 * j
         for at in range(0, 4 * head_dim, 4 * LANES):
             x = load_f32(get_i64(source) + at) * scale
-            if step == ROWS:
+            if _STEP == ROWS:
                 y, z = load_f32(get_i64(source + 8) + at) * scale, load_f32(get_i64(source + 16) + at) * scale
                 w = load_f32(get_i64(source + 24) + at) * scale
                 store_columns(target + nt * at, 4 * nt, x, y, z, w)
