@@ -9,7 +9,8 @@ tgNxB in B sequences at once (tokens per second are those of all). Each round ru
 is the median over the rounds, its ratio the median of the rounds' ratios, with the least and the largest. In
 each round the machine is probed as well, by the same number of threads: the bytes it reads in a second, the
 int8 products it makes. Decoding is given as a share of the first (the file's bytes, once a step), prompts as
-a share of the second (the products of all layers' weights). Both sides get random token ids, neither samples;
+a share of the second (the products of all layers' weights, though of the last layer's most are made for the
+last token only). Both sides get random token ids, neither samples;
 the peer's batch, repacking and flash attention are at their defaults, and its line of system information is
 printed with the result.
 """
