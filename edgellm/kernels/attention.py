@@ -74,8 +74,8 @@ from edgellm.simd.tiles import size, zeros
 _PAGES = SPAN // PAGE
 
 # -- a chunk ----------------------------------------------------------------------------------------
-# Its scratch: queries [tiles][head_dim][NT], values [pairs][head_dim], positions i64 [pairs] of pairs rounded
-# up to whole tiles; a state for each tile; the scores of one.
+# Its scratch: queries [tiles][head_dim][NT], values [pairs][head_dim] (at first where the queries come from),
+# positions i64 [pairs] of pairs rounded up to whole tiles; a state for each tile; the scores of one.
 
 
 @device

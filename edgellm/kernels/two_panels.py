@@ -2,8 +2,8 @@
 once for both. A block takes as many multiplications as one panel against eight tokens, and fewer loads:
 
                        dot products   multiplications   loads   cycles (Zen 5) at best
-    1 panel, 8 tokens            64                24     101   51: two loads in a cycle
-    2 panels, 4 tokens           64                24   60-66   44: two products in a cycle
+    1 panel, 8 tokens            64                16     101   51: two loads in a cycle
+    2 panels, 4 tokens           64                16   60-66   40: two products in a cycle
 
 A core that makes two whole dot products in a cycle (Zen 5) waits for loads with one panel; one that makes
 one (Zen 4) does not. Codes of 5 and 6 bits go so when they are unpacked (`wide.py`); Q4_1 and Q4_K have fewer
