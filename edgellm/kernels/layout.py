@@ -74,7 +74,7 @@ OP_WORDS = 8
 # meet a scale. Free scales would spare a tenth of the noise, and cost a multiplication for each block.
 #
 # A token may have two rows: its values, and what rounding left of them. Their products are added, so that
-# the token is known to 15 bits; where noise would stay, that is worth it: `_find_precise` in lower.py.
+# the token is known to 15 bits; where noise would stay, that is worth it: `backends/cpu/precise.py`.
 #
 # Rows stand in tiles, as the kernels take them (largest first). Three rows stand in a tile of 4, and seven in
 # one of 8, whose last row has scales of 0: the weights are read once, not twice or three times.

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edgellm.backends.base import PAGE_SIZE, BackendConfig, WeightFile
 from edgellm.backends.cpu.arena import Arena, Ref
+from edgellm.backends.cpu.precise import precise_outputs
 from edgellm.backends.cpu.weights import Form, Packed, WeightStore, form_of
 from edgellm.backends.profile import Work
 from edgellm.backends.rope import RopeTable
@@ -24,7 +25,6 @@ from edgellm.errors import UnsupportedError
 from edgellm.graph import Graph, Node, O, T, Value, Weight, ops
 from edgellm.graph.passes import (
     Project,
-    RopeAttention,
     fuse_residual,
     fuse_rope,
     merge_projections,
@@ -32,13 +32,6 @@ from edgellm.graph.passes import (
     uses,
 )
 from edgellm.kernels import layout as L
-
-_PASS_ON = (
-    ops.Reshape,
-    ops.Slice,
-    ops.RMSNorm,
-    ops.Scale,
-)  # between a projection and the attention that reads it
 
 _MOST_SLOTS = 512
 
@@ -127,7 +120,7 @@ class Lowering:
         self._tables: dict[tuple[ops.RopeConfig, str | None], RopeTable] = {}
         self._readers = uses(self.nodes)
         self._wanted = self._find_wanted()
-        self.precise = self._find_precise()
+        self.precise = precise_outputs(self.nodes, graph.vocab_size)
         readers = [
             n for n in self.nodes if isinstance(n.op, Project) and not self.precise.isdisjoint(n.outputs)
         ]
@@ -171,28 +164,6 @@ class Lowering:
         if self.graph.output is not None:
             plain.add(self.graph.output)
         return plain, coded
-
-    def _find_precise(self) -> set[Value]:
-        """Outputs of projections that take a second row of their input: what becomes keys and values, in the
-        first half of the layers; and in the last layer what only output rows go through, but for the logits.
-
-        All later tokens read the former, so that their noise does not average out; that of queries does, or
-        of what goes on to the next layer. After the last one nothing averages, and few rows are left.
-        """
-        precise = {
-            v
-            for node in self.nodes
-            for v in node.outputs
-            if v.shape[0] is O and v.width != self.graph.vocab_size
-        }
-        attentions = [node for node in self.nodes if isinstance(node.op, RopeAttention)]
-        early = attentions[: len(attentions) // 2]
-        for node in reversed(self.nodes):
-            if node in early:
-                precise.update(node.inputs[1:3])
-            elif isinstance(node.op, _PASS_ON) and node.outputs[0] in precise:
-                precise.update(node.inputs)
-        return {v for n in self.nodes if isinstance(n.op, Project) for v in n.outputs if v in precise}
 
     def _form(self, node: Node) -> Form:
         weight = node.weights[0]
