@@ -9,6 +9,7 @@ folder that cannot be written) costs time only.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import os
@@ -31,7 +32,8 @@ Progress = Callable[[str, int, int], None]
 _PACKAGE = Path(__file__).resolve().parents[1]
 _CHECKSUM = 32
 _MOST_CHILDREN = 4
-_CHILD_BYTES = 256 << 20  # of a child at its largest: 160 to 180 MiB after three kernels, 250 after twelve
+_LONGEST = ("sample.draw", "matmul.", "attention.attend", "pointwise.glu", "team.", "sample.part")
+_CHILD_BYTES = 320 << 20  # of a child at its largest: 190 MiB after three kernels, 300 after eight
 _engines: list[llvm.ExecutionEngine] = []  # loaded code stays loaded: addresses must remain good
 _loaded: dict[str, int] = {}
 _lock = threading.Lock()
@@ -134,10 +136,9 @@ def _compile(
         home = folder if _writable(folder) else Path(scratch)
         for stale in home.glob("*.tmp") if home == folder else ():
             _remove_stale(stale)
-        workers = _worker_count(len(names))
-        children = [_start(names[i::workers], target, home) for i in range(workers)]
+        children = [_start(target, home) for _ in range(_worker_count(len(names)))]
         try:
-            _follow(children, len(names), progress)
+            _hand_out(sorted(names, key=_rank), children, progress)
         finally:
             for child in children:
                 _end(child)
@@ -160,8 +161,10 @@ def _worker_count(kernels: int) -> int:
 def _end(child: subprocess.Popen[str]) -> None:
     child.kill()
     child.wait()
-    if child.stdout is not None:
-        child.stdout.close()
+    for pipe in (child.stdin, child.stdout):
+        if pipe is not None:
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
 
 
 def _remove_stale(path: Path) -> None:
@@ -185,31 +188,47 @@ def compiler_environment(target: targets.Target) -> dict[str, str]:
     }
 
 
-def _start(names: list[str], target: targets.Target, folder: Path) -> subprocess.Popen[str]:
+def _start(target: targets.Target, folder: Path) -> subprocess.Popen[str]:
     # -P: nothing is imported from the user's folder, whatever the names of the files there.
-    command = [sys.executable, "-P", "-m", "edgellm.kernels.compile", str(folder), *names]
+    command = [sys.executable, "-P", "-m", "edgellm.kernels.compile", str(folder), "-"]
     environment = os.environ | compiler_environment(target)
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
 
 
-def _follow(children: list[subprocess.Popen[str]], total: int, progress: Progress | None) -> None:
-    """Count the lines that the children print, one a kernel."""
-    done = 0
+def _rank(name: str) -> int:
+    """Where a kernel stands in the queue: what takes longest goes first, so that nobody waits for it last."""
+    return next((i for i, prefix in enumerate(_LONGEST) if name.startswith(prefix)), len(_LONGEST))
+
+
+def _hand_out(names: list[str], children: list[subprocess.Popen[str]], progress: Progress | None) -> None:
+    """Give each child a kernel, and another whenever it prints a line."""
+    waiting, done = iter(names), 0
     lock = threading.Lock()
 
-    def read(child: subprocess.Popen[str]) -> None:
+    def serve(child: subprocess.Popen[str]) -> None:
         nonlocal done
+        assert child.stdin is not None
         assert child.stdout is not None
-        for _ in child.stdout:
-            with lock:
-                done += 1
-                if progress:
-                    progress("compiling kernels", done, total)
+        with contextlib.suppress(BrokenPipeError), child.stdin as queue:
+            while True:
+                with lock:
+                    name = next(waiting, None)
+                if name is None:
+                    return
+                queue.write(name + "\n")
+                queue.flush()
+                if not child.stdout.readline():
+                    return
+                with lock:
+                    done += 1
+                    if progress:
+                        progress("compiling kernels", done, len(names))
 
     if progress:
-        progress("compiling kernels", 0, total)
-    readers = [threading.Thread(target=read, args=(child,), daemon=True) for child in children]
-    for reader in readers:
-        reader.start()
-    for reader in readers:
-        reader.join()
+        progress("compiling kernels", 0, len(names))
+    servers = [threading.Thread(target=serve, args=(child,), daemon=True) for child in children]
+    for server in servers:
+        server.start()
+    for server in servers:
+        server.join()
