@@ -212,11 +212,7 @@ def _hand_out(names: list[str], children: list[subprocess.Popen[str]], progress:
         assert child.stdin is not None
         assert child.stdout is not None
         with contextlib.suppress(BrokenPipeError), child.stdin as queue:
-            while True:
-                with lock:
-                    name = next(waiting, None)
-                if name is None:
-                    return
+            while name := next(waiting, None):
                 queue.write(name + "\n")
                 queue.flush()
                 if not child.stdout.readline():
