@@ -48,6 +48,7 @@ from edgellm.kernels.layout import (
 from edgellm.kernels.math import exp_of_negative
 from edgellm.kernels.queries import fetch_pair, load_queries, place_of_out
 from edgellm.kernels.spans import (
+    ACROSS,
     FAR,
     LARGE,
     OLD_PEAK,
@@ -109,14 +110,14 @@ def _pages_of(item, window):
 
 @device
 def _after(args, header, chunk):
-    """The chunk that this worker most likely takes next: its item, its kv head, and where its keys begin."""
+    """The chunk that this worker most likely takes next: its item, its kv head, and its keys."""
     kv_heads = get_i64(args + 8 * AT_KV_HEADS)
     head_bytes = get_i64(args + 8 * AT_KEY_BYTES) + get_i64(args + 8 * AT_VALUE_BYTES)
     chunk = min(chunk + 1, kv_heads * get_i64(header + 8 * H_ITEMS) - 1)
     item, kv_head = _item_of(header, chunk, kv_heads), chunk % kv_heads
-    first, _ = _pages_of(item, get_i64(args + 8 * AT_WINDOW))
+    first, end = _pages_of(item, get_i64(args + 8 * AT_WINDOW))
     pages = get_i64(args + 8 * AT_POOL) + kv_head * head_bytes
-    return item, kv_head, page_address(pages, first, get_i64(item + 8 * IT_TABLE), kv_heads * head_bytes)
+    return item, kv_head, (pages, first, end, get_i64(item + 8 * IT_TABLE))
 
 
 @device
@@ -141,12 +142,14 @@ def _attend(c, args, header, chunk, worker, scores_of, join_values):
 
     key_bytes, value_bytes = get_i64(args + 8 * AT_KEY_BYTES), get_i64(args + 8 * AT_VALUE_BYTES)
     page_bytes = kv_heads * (key_bytes + value_bytes)
+    value_step = value_bytes * ACROSS * LANES // (PAGE * head_dim)
     pages = get_i64(args + 8 * AT_POOL) + kv_head * (key_bytes + value_bytes)
     begin, end = _pages_of(item, window)
-    next_item, next_head, keys_after = _after(args, header, chunk)
+    next_item, next_head, next_keys = _after(args, header, chunk)
     first = begin
     while first < end:
         cut = min(end, (first // _PAGES + 1) * _PAGES)
+        ahead = (pages, cut, end, table) if cut < end else next_keys
         for tile in range(tiles):
             at, state = tile * nt, states + tile * STATE_BYTES
             newest_of_all = get_i64(positions + 8 * (at + nt - 1))
@@ -155,12 +158,8 @@ def _attend(c, args, header, chunk, worker, scores_of, join_values):
                 continue
             for number in range(first, last):
                 page = page_address(pages, number, table, page_bytes)
-                if number + 1 < end:
-                    after = page_address(pages, number + 1, table, page_bytes)
-                else:
-                    after = keys_after
                 row = scores + 4 * PAGE * (number - first)
-                scores_of(c, page, page + key_bytes, after, head_dim, q + 4 * at * head_dim, row)
+                scores_of(c, page, page + key_bytes, value_step, head_dim, q + 4 * at * head_dim, row)
             keys = min(last * PAGE, newest_of_all // LANES * LANES + LANES) - first * PAGE
             pairs_there = min(nt, count * group - at)
             for r in range(pairs_there):
@@ -173,7 +172,7 @@ def _attend(c, args, header, chunk, worker, scores_of, join_values):
             join(state)
             join_values(
                 c, pages + key_bytes, first, last, newest_of_all, table, page_bytes, head_dim, scores,
-                values + 4 * at * head_dim, state,
+                values + 4 * at * head_dim, state, ahead, key_bytes,
             )  # fmt: skip
         first = cut
     _hand_out(args, item, nt, count, group, kv_head, states, values)

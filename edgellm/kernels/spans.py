@@ -14,7 +14,7 @@ A tile is NT pairs of a row and a query head: q [head_dim][NT], scores [NT][SPAN
 
 from __future__ import annotations
 
-from edgellm.kernels.jit import ATTENTION_TILES, device, float32, int32, int64
+from edgellm.kernels.jit import ATTENTION_TILES, REQUESTS, device, float32, int32, int64
 from edgellm.kernels.layout import KV_BLOCK, LANES, PAGE, SPAN
 from edgellm.kernels.math import exp_of_negative
 from edgellm.simd.arithmetic import fma, lane_numbers, maximum, splat, splat_i32, to_f32, where_at_most
@@ -36,7 +36,10 @@ from edgellm.simd.tiles import (
 LARGE, SMALL = ATTENTION_TILES  # pairs of a tile
 # Vectors of keys, or of dimensions, that a tile meets at once: each of a pair's numbers is loaded once for
 # all of them. A vector is one register of AVX-512, and two or four of others, which is enough.
-_ACROSS = 2 if LARGE > 8 else 1
+ACROSS = 2 if LARGE > 8 else 1
+# Whether plain numbers are asked for, as bytes always are. With AVX2 only cores that ask for a single token's
+# weights, too (`targets.requests`): a Xeon's takes 1.7 times as long when it does not.
+_ASKS = ACROSS == 2 or REQUESTS[0] == 1
 FAR = float32(-1.0e30)  # a score that no exponential survives; finite, so that it subtracts from itself
 PEAK, TOTAL, OLD_PEAK, OLD_TOTAL, NEW_FACTOR, OLD_FACTOR = (64 * i for i in range(6))
 STATE_BYTES = 6 * 64
@@ -49,7 +52,7 @@ def load_bytes_f32(address):
 
 def _several(load, width):
     """`load` for as many vectors as a tile meets at once, `width` bytes a number."""
-    if _ACROSS == 1:
+    if ACROSS == 1:
         return load
 
     @device
@@ -60,20 +63,20 @@ def _several(load, width):
 
 
 def plain_scores(load, width):
-    """scores(c, page, values, after, head_dim, q, out): a page's keys times the pairs' queries, 32 scores of
-    each pair. With AVX-512 the page's `values` and the keys of the page `after` it are fetched meanwhile.
+    """scores(c, page, values, step, head_dim, q, out): a page's keys times the pairs' queries, 32 scores of
+    each pair. The page's `values` are asked for meanwhile, `step` bytes with each number of a query.
     """
     keys = _several(load, width)
 
     @device
-    def scores(c, page, values, after, head_dim, q, out):
+    def scores(c, page, values, step, head_dim, q, out):
         row = PAGE * width
-        for first in range(0, PAGE, _ACROSS * LANES):
-            acc = zeros_across(c, _ACROSS)
+        for first in range(0, PAGE, ACROSS * LANES):
+            acc = zeros_across(c, ACROSS)
             for d in range(head_dim):
-                if _ACROSS == 2:
-                    fetch_ahead(c, values + d * row, 2)
-                    fetch_ahead(c, after + d * row, 2)
+                if _ASKS:
+                    fetch_ahead(c, values, 2)
+                    values += step
                 acc = fma_splat(acc, keys(page + d * row + first * width), q + 4 * size(c) * d, 4)
             store_rows(acc, out + 4 * first, 4 * SPAN)
 
@@ -85,15 +88,15 @@ _key_scales = _several(load_f16, 2)
 
 
 @device
-def scores_q8_0(c, page, values, after, head_dim, q, out):
+def scores_q8_0(c, page, values, step, head_dim, q, out):
     """The same for bytes with a scale for each key and 32 dimensions."""
-    for first in range(0, PAGE, _ACROSS * LANES):
-        acc = zeros_across(c, _ACROSS)
+    for first in range(0, PAGE, ACROSS * LANES):
+        acc = zeros_across(c, ACROSS)
         for block in range(0, head_dim, KV_BLOCK):
             part = zeros_like(acc)
             for d in range(block, min(block + KV_BLOCK, head_dim)):
-                fetch_ahead(c, values + d * PAGE, 2)
-                fetch_ahead(c, after + d * PAGE, 2)
+                fetch_ahead(c, values, 2)
+                values += step
                 part = fma_splat(part, _byte_keys(page + d * PAGE + first), q + 4 * size(c) * d, 4)
             scales = page + head_dim * PAGE + 2 * (block // KV_BLOCK * PAGE + first)
             acc = fma_row(acc, part, _key_scales(scales))
@@ -156,6 +159,13 @@ def page_address(pages, number, table, page_bytes):
 
 
 @device
+def _keys_ahead(ahead, i, page_bytes):
+    """Page i of the keys that are wanted next, or the last one."""
+    pages, first, end, table = ahead
+    return page_address(pages, min(first + i, end - 1), table, page_bytes)
+
+
+@device
 def weights_plain(nt, pages, first, last, table, page_bytes, head_dim, dim, scores):
     """Where the weights stand that dimension `dim` of the values takes, [NT][SPAN]."""
     return scores
@@ -178,37 +188,48 @@ def weights_q8_0(nt, pages, first, last, table, page_bytes, head_dim, dim, score
 
 
 def weighted_values(load, width, weights_of):
-    """join_values(c, pages, first, last, newest, table, page_bytes, head_dim, scores, values, state): values
-    of pages `first` to `last`, weighted, join those of before. `pages` is where page 0's stand. Keys after
-    number `newest` weigh nothing, and are not read.
+    """join_values(c, pages, first, last, newest, table, page_bytes, head_dim, scores, values, state, ahead,
+    key_bytes): values of pages `first` to `last`, weighted, join those of before. `pages` is where page 0's
+    stand. Keys after number `newest` weigh nothing, and are not read. Keys `ahead`, those of the next span or
+    chunk, `key_bytes` a page, are asked for meanwhile: address of page 0, first page, end, page table.
     """
-    several = _several(load, width)
+    several, asks = _several(load, width), _ASKS or width == 1
 
     @device
-    def sum_of(acc, load_row, pages, first, last, newest, table, page_bytes, row, weights):
+    def sum_of(
+        acc, load_row, pages, first, last, newest, table, page_bytes, row, weights, ahead, asked, step
+    ):  # fmt: skip
         for number in range(first, last):
             v = page_address(pages, number, table, page_bytes)
             weight = weights + 4 * PAGE * (number - first)
+            keys = _keys_ahead(ahead, number - first, page_bytes) + asked
             for key in range(min(PAGE, newest + 1 - PAGE * number)):
+                if asks:
+                    fetch_ahead(acc, keys, 2)
+                    keys += step
                 acc = fma_splat(acc, load_row(v), weight + 4 * key, 4 * SPAN)
                 v += row
         return acc
 
     @device
-    def join_values(c, pages, first, last, newest, table, page_bytes, head_dim, scores, values, state):
-        nt, row, step = size(c), head_dim * width, _ACROSS * LANES
-        whole = head_dim // step * step
-        for i in range(0, whole, step):
+    def join_values(
+        c, pages, first, last, newest, table, page_bytes, head_dim, scores, values, state, ahead, key_bytes
+    ):  # fmt: skip
+        nt, row, across = size(c), head_dim * width, ACROSS * LANES
+        whole = head_dim // across * across
+        for i in range(0, whole, across):
             weights = weights_of(nt, pages, first, last, table, page_bytes, head_dim, i, scores)
-            acc = zeros_across(c, _ACROSS)
             acc = sum_of(
-                acc, several, pages + i * width, first, last, newest, table, page_bytes, row, weights
-            )
+                zeros_across(c, ACROSS), several, pages + i * width, first, last, newest, table, page_bytes,
+                row, weights, ahead, key_bytes * i // head_dim, key_bytes * across // (head_dim * PAGE),
+            )  # fmt: skip
             _keep(acc, values + 4 * i, head_dim, state)
         for i in range(whole, head_dim, LANES):
             weights = weights_of(nt, pages, first, last, table, page_bytes, head_dim, i, scores)
-            acc = zeros_like(c)
-            acc = sum_of(acc, load, pages + i * width, first, last, newest, table, page_bytes, row, weights)
+            acc = sum_of(
+                zeros_like(c), load, pages + i * width, first, last, newest, table, page_bytes,
+                row, weights, ahead, key_bytes * i // head_dim, key_bytes * LANES // (head_dim * PAGE),
+            )  # fmt: skip
             _keep(acc, values + 4 * i, head_dim, state)
 
     return join_values

@@ -163,20 +163,20 @@ def host_cpu() -> str:
     return str(llvm.get_host_cpu_name())
 
 
-def requests(target: Target, cpu: str) -> tuple[int, int, int]:
-    """How a core of this CPU (LLVM's name) is asked for weights before their use: so many bytes ahead; by
-    tiles of how many tokens and more, for codes of up to 6 bits; and for bytes.
+def requests(target: Target, cpu: str) -> tuple[int, int]:
+    """Which tiles ask a core of this CPU (LLVM's name) for weights before their use: those of how many tokens
+    and more, for codes of up to 6 bits; and for bytes.
 
     A Xeon's core reads 10 GB/s of 17 for a single token when left alone, and 16 when asked. Zen 4's reads 30,
     and 22 when asked, so that only tiles ask which take longer over their weights than memory does. Zen 5's
     reads Q4_K at 29 GB/s, at 34 when asked, and bytes at the memory's speed. ARM's are not measured.
     """
     if target.machine == "x86_64" and not cpu.startswith("znver"):
-        return 3072, 1, 1
+        return 1, 1
     if cpu == "znver5":
-        return 8192, 1, 2
+        return 1, 2
     largest = target.token_tiles[0]
-    return 8192, max(2, largest // 2), max(2, largest)
+    return max(2, largest // 2), max(2, largest)
 
 
 def panels_together(target: Target, cpu: str) -> int:
