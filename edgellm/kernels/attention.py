@@ -47,6 +47,7 @@ from edgellm.kernels.layout import (
 )
 from edgellm.kernels.math import exp_of_negative
 from edgellm.kernels.queries import fetch_pair, load_queries, place_of_out
+from edgellm.kernels.sizes import of_any_size
 from edgellm.kernels.spans import (
     ACROSS,
     FAR,
@@ -70,7 +71,6 @@ from edgellm.kernels.spans import (
 )
 from edgellm.simd.arithmetic import first_lane, fma, maximum, splat
 from edgellm.simd.ops import get_f32, get_i64, load_f16, load_f32, put_f32, store_f32
-from edgellm.simd.tiles import size, zeros
 
 _PAGES = SPAN // PAGE
 
@@ -121,15 +121,14 @@ def _after(args, header, chunk):
 
 
 @device
-def _attend(c, args, header, chunk, worker, scores_of, join_values):
-    """The whole chunk, with the tile size of `c`."""
+def _attend(nt, args, header, chunk, worker, scores_of, join_values):
+    """The whole chunk, with tiles of nt pairs."""
     heads, kv_heads = get_i64(args + 8 * AT_HEADS), get_i64(args + 8 * AT_KV_HEADS)
     head_dim, window = get_i64(args + 8 * AT_HEAD_DIM), get_i64(args + 8 * AT_WINDOW)
     group, kv_head = heads // kv_heads, chunk % kv_heads
     item = _item_of(header, chunk, kv_heads)
     count, table = get_i64(item + 8 * IT_ROWS), get_i64(item + 8 * IT_TABLE)
 
-    nt = size(c)
     tiles = (count * group + nt - 1) // nt
     pairs = tiles * nt
     q = get_i64(args + 8 * AT_SCRATCH) + worker * get_i64(args + 8 * AT_SCRATCH_STRIDE)
@@ -159,7 +158,7 @@ def _attend(c, args, header, chunk, worker, scores_of, join_values):
             for number in range(first, last):
                 page = page_address(pages, number, table, page_bytes)
                 row = scores + 4 * PAGE * (number - first)
-                scores_of(c, page, page + key_bytes, value_step, head_dim, q + 4 * at * head_dim, row)
+                scores_of(nt, page, page + key_bytes, value_step, head_dim, q + 4 * at * head_dim, row)
             keys = min(last * PAGE, newest_of_all // LANES * LANES + LANES) - first * PAGE
             pairs_there = min(nt, count * group - at)
             for r in range(pairs_there):
@@ -168,10 +167,10 @@ def _attend(c, args, header, chunk, worker, scores_of, join_values):
             for r in range(pairs_there):  # apart: one maximum waits for itself while the next is found
                 weigh(scores + 4 * SPAN * r, keys, get_f32(state + PEAK + 4 * r), state + TOTAL + 4 * r)
                 if first == begin:
-                    fetch_pair(c, args, item, kv_head, next_item, next_head, at + r, group)
+                    fetch_pair(args, item, kv_head, next_item, next_head, at + r, group)
             join(state)
             join_values(
-                c, pages + key_bytes, first, last, newest_of_all, table, page_bytes, head_dim, scores,
+                nt, pages + key_bytes, first, last, newest_of_all, table, page_bytes, head_dim, scores,
                 values + 4 * at * head_dim, state, ahead, key_bytes,
             )  # fmt: skip
         first = cut
@@ -216,12 +215,14 @@ def _kernel(scores_of, join_values):
         item = _item_of(header, chunk, kv_heads)
         pairs = get_i64(item + 8 * IT_ROWS) * (get_i64(args + 8 * AT_HEADS) // kv_heads)
         places = (pairs + LARGE - 1) // LARGE * LARGE
-        if LARGE > SMALL and 4 * pairs >= 3 * places:  # else more than a quarter would be idle
-            _attend(zeros(LARGE), args, header, chunk, worker, scores_of, join_values)
-        else:
-            _attend(zeros(SMALL), args, header, chunk, worker, scores_of, join_values)
+        nt = LARGE if 4 * pairs >= 3 * places else SMALL  # no more than a quarter of a tile is idle
+        _attend(nt, args, header, chunk, worker, scores_of, join_values)
 
     return attend
+
+
+def _of_pairs(work):
+    return of_any_size(work, sorted({LARGE, SMALL}, reverse=True))
 
 
 _SCORES = {"f32": plain_scores(load_f32, 4), "f16": plain_scores(load_f16, 2), "q8_0": scores_q8_0}
@@ -232,7 +233,7 @@ _VALUES = {
 }
 for _k in KV_TYPES:
     for _v in KV_TYPES:
-        add_kernel(f"attention.attend_{_k}_{_v}", _kernel(_SCORES[_k], _VALUES[_v]))
+        add_kernel(f"attention.attend_{_k}_{_v}", _kernel(_of_pairs(_SCORES[_k]), _of_pairs(_VALUES[_v])))
 
 
 @kernel

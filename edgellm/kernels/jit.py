@@ -26,7 +26,8 @@ from edgellm.simd import ops, targets
 
 CONFIG = load_config()
 TARGET = targets.named(CONFIG.cross.target) if CONFIG.cross else targets.choose(CONFIG.target)
-LARGEST_TILE = TARGET.token_tiles[0]
+TOKEN_TILES = TARGET.token_tiles
+LARGEST_TILE = TOKEN_TILES[0]
 ATTENTION_TILES = TARGET.attention_tiles
 WEIGHT_FLIP = TARGET.weight_flip
 MATRIX_PRODUCTS = TARGET.matrix_products
@@ -47,6 +48,7 @@ __all__ = [
     "NIBBLES_IN_PLACE",
     "PANELS_TOGETHER",
     "REQUESTS",
+    "TOKEN_TILES",
     "WEIGHT_FLIP",
     "add_kernel",
     "assembly",
@@ -87,8 +89,15 @@ _KERNELS: dict[str, object] = {}
 
 
 def device(function):
-    """A function that kernels call: compiled for each combination of argument types it meets."""
-    return njit(**_OPTIONS)(function)
+    """A function that kernels call: compiled for each combination of argument types it meets, but not for
+    each constant, as Numba would.
+    """
+    dispatcher = njit(**_OPTIONS)(function)
+    template = dispatcher.get_call_template
+    dispatcher.get_call_template = lambda args, keywords: template(
+        tuple(map(types.unliteral, args)), keywords
+    )
+    return dispatcher
 
 
 def kernel(function):

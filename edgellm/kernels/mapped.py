@@ -8,7 +8,7 @@ before the next one is packed.
 from __future__ import annotations
 
 from edgellm.kernels import pack, panels
-from edgellm.kernels.jit import LARGEST_TILE, add_kernel, device
+from edgellm.kernels.jit import LARGEST_TILE, TOKEN_TILES, add_kernel, device
 from edgellm.kernels.layout import (
     FORMS,
     LANES,
@@ -26,22 +26,28 @@ from edgellm.kernels.layout import (
     MM_Y_STRIDE,
     PART,
 )
-from edgellm.kernels.outputs import least_rows
+from edgellm.kernels.outputs import fitting
 from edgellm.kernels.parts import part_tile
+from edgellm.kernels.sizes import of_any_size
 from edgellm.simd.ops import get_i64
-from edgellm.simd.tiles import zeros
+
+
+def _of_any_size(panel, x_bytes):
+    """against(nt, w, ...): a part of panel p, which is at w, for a tile; sums wait in y. How many rows there
+    were.
+    """
+
+    @device
+    def against(c, w, row, rows, p, column, part, args):
+        stride, x_stride = get_i64(args + 8 * MM_Y_STRIDE), get_i64(args + 8 * MM_X_STRIDE)
+        y = get_i64(args + 8 * MM_Y) + row // get_i64(args + 8 * MM_PLANES) * stride + p * LANES * 4
+        return part_tile(c, panel, x_bytes, w, row, 0, rows, p, column, part, y, stride, 0, x_stride, args)
+
+    return of_any_size(against, TOKEN_TILES)
 
 
 @device
-def _tile(c, panel, x_bytes, w, row, rows, p, column, part, args):
-    """A part of panel p, which is at w, for the tile's rows; sums wait in y. How many rows there were."""
-    stride, x_stride = get_i64(args + 8 * MM_Y_STRIDE), get_i64(args + 8 * MM_X_STRIDE)
-    y = get_i64(args + 8 * MM_Y) + row // get_i64(args + 8 * MM_PLANES) * stride + p * LANES * 4
-    return part_tile(c, panel, x_bytes, w, row, 0, rows, p, column, part, y, stride, 0, x_stride, args)
-
-
-@device
-def _matmul(args, header, chunk, worker, panel, row_of_panel, block_columns, block_bytes, x_bytes):
+def _matmul(args, header, chunk, worker, against, row_of_panel, block_columns, block_bytes, x_bytes):
     planes, per_chunk = get_i64(args + 8 * MM_PLANES), get_i64(args + 8 * MM_PANELS_PER_CHUNK)
     rows = get_i64(header + 8 * get_i64(args + 8 * MM_SLOT)) * planes
     columns, row_bytes = get_i64(args + 8 * MM_COLUMNS), get_i64(args + 8 * MM_ROW_BYTES)
@@ -53,24 +59,18 @@ def _matmul(args, header, chunk, worker, panel, row_of_panel, block_columns, blo
             part = min(PART, columns - column)
             for r in range(min(LANES, get_i64(args + 8 * MM_ROWS) - p * LANES)):
                 row_of_panel(source + r * row_bytes + column // block_columns * part_bytes, w, r, part)
-            row = 0
-            if LARGEST_TILE >= 8:
-                while rows - row >= least_rows(8, x_bytes) * planes:
-                    row += _tile(zeros(8), panel, x_bytes, w, row, rows, p, column, part, args)
-            if LARGEST_TILE >= 4:
-                while rows - row >= least_rows(4, x_bytes):
-                    row += _tile(zeros(4), panel, x_bytes, w, row, rows, p, column, part, args)
-            while rows - row >= 2:
-                row += _tile(zeros(2), panel, x_bytes, w, row, rows, p, column, part, args)
-            if row < rows:
-                _tile(zeros(1), panel, x_bytes, w, row, rows, p, column, part, args)
+            row, nt = 0, LARGEST_TILE
+            while row < rows:
+                nt = fitting(nt, rows - row, x_bytes, planes)
+                row += against(nt, w, row, rows, p, column, part, args)
 
 
 def _kernel(panel, row_of_panel, block_columns, block_bytes):
     x_bytes = 4 if block_columns == 1 else 1  # of an activation: plain weights take f32 rows
+    against = _of_any_size(panel, x_bytes)
 
     def mapped(args, header, chunk, worker):
-        _matmul(args, header, chunk, worker, panel, row_of_panel, block_columns, block_bytes, x_bytes)
+        _matmul(args, header, chunk, worker, against, row_of_panel, block_columns, block_bytes, x_bytes)
 
     return mapped
 

@@ -31,7 +31,7 @@ For many tokens it is panels outside, tokens inside, where taking codes apart co
 from __future__ import annotations
 
 from edgellm.kernels import panels
-from edgellm.kernels.jit import LARGEST_TILE, add_kernel, device
+from edgellm.kernels.jit import LARGEST_TILE, TOKEN_TILES, add_kernel, device
 from edgellm.kernels.layout import (
     AUX_WORDS,
     BLOCK,
@@ -66,37 +66,51 @@ from edgellm.kernels.outputs import (
     begin_sums,
     end_sums,
     fetch_residual,
+    fitting,
     hand_over,
-    least_rows,
     passes_of,
     waits,
     within,
 )
 from edgellm.kernels.parts import tiles_of_two_panels, wide_tiles
+from edgellm.kernels.sizes import of_any_size
 from edgellm.kernels.two_panels import TWO_PANELS
 from edgellm.kernels.wide import WIDE
 from edgellm.simd.ops import get_i64, room
-from edgellm.simd.tiles import size, zeros
 
 # -- a chunk: token tiles outside, panels inside ---------------------------------------------------
 
 
+def _of_any_size(panel):
+    """against(nt, w, ...): so many columns of a panel, from `column` on, which are at w, against a tile of nt
+    rows. Sums are at `sums`.
+    """
+
+    @device
+    def against(c, w, x, aux, x_stride, columns, sums, stride, column, kind, twice, bias, residual):
+        fetch_residual(c, residual, stride)
+        out = panel(begin_sums(c, sums, stride, column, kind), w, x, aux, x_stride, columns)
+        end_sums(out, sums, stride, kind, twice, sums, stride, bias, residual)
+
+    return of_any_size(against, TOKEN_TILES)
+
+
 @device
 def _tile(
-    c, panel, block_columns, block_bytes, x_bytes, row, rows, first, last, y, y_stride, bias, residual, args
-):
-    """Rows from `row` on, as many as the tile `c` gives, or twice as many; panels `first` to `last`. The sums
-    of the first of the rows go to y, bias and residual added where they are not 0; all three are where panel
-    0's are.
+    nt, against, block_columns, block_bytes, x_bytes, row, rows, first, last, y, y_stride, bias, residual,
+    args,
+):  # fmt: skip
+    """Rows from `row` on, `nt` or twice as many; panels `first` to `last`. The sums of the first of the rows
+    go to y, bias and residual added where they are not 0; all three are where panel 0's are.
     """
     columns, planes = get_i64(args + 8 * MM_COLUMNS), get_i64(args + 8 * MM_PLANES)
     x_stride, precise = get_i64(args + 8 * MM_X_STRIDE), get_i64(args + 8 * MM_PRECISE)
     x = get_i64(args + 8 * MM_X) + row * x_stride
-    x_step = x_bytes if x_bytes > 1 else size(c)
-    aux_step = AUX_WORDS * 4 * size(c)
+    x_step = x_bytes if x_bytes > 1 else nt
+    aux_step = AUX_WORDS * 4 * nt
     aux = get_i64(args + 8 * MM_AUX) + row * (columns // BLOCK) * AUX_WORDS * 4
     w = get_i64(args + 8 * MM_WEIGHTS) + first * (columns // block_columns) * block_bytes
-    passes = passes_of(size(c), rows - row, planes)
+    passes = passes_of(nt, rows - row, planes)
     for group in range(first, last, GROUP):
         end_of_group = min(group + GROUP, last)
         for column in range(0, columns, PART):
@@ -109,29 +123,29 @@ def _tile(
                     at, twice = p * LANES * 4, p >= precise
                     over = column + part == columns and (again or passes == 1 or not twice)
                     b, r = (within(bias, at), within(residual, at)) if over else (0, 0)
-                    fetch_residual(c, r, y_stride)
-                    out = begin_sums(c, y + at, y_stride, column, kind)
-                    out = panel(out, w + (p - group) * part_bytes, x_part, aux_part, x_stride, part)
-                    end_sums(out, y + at, y_stride, kind, twice, y + at, y_stride, b, r)
-                x_part += size(c) * x_stride
+                    against(
+                        nt, w + (p - group) * part_bytes, x_part, aux_part, x_stride, part, y + at, y_stride,
+                        column, kind, twice, b, r,
+                    )  # fmt: skip
+                x_part += nt * x_stride
                 aux_part += columns // BLOCK * aux_step
             w += (end_of_group - group) * part_bytes
 
 
 @device
-def _rows(c, panel, block_columns, block_bytes, x_bytes, row, rows, first, last, sums, args):
+def _rows(nt, against, block_columns, block_bytes, x_bytes, row, rows, first, last, sums, args):
     """A tile's rows and all panels of the chunk; how many rows there were. Sums wait at `sums`, if not 0."""
     planes, y_stride = get_i64(args + 8 * MM_PLANES), get_i64(args + 8 * MM_Y_STRIDE)
     bias, offset = get_i64(args + 8 * MM_BIAS), row // planes * y_stride
     y, residual = get_i64(args + 8 * MM_Y) + offset, within(get_i64(args + 8 * MM_RESIDUAL), offset)
-    taken = passes_of(size(c), rows - row, planes) * size(c)
+    taken = passes_of(nt, rows - row, planes) * nt
     run = WAITING if sums else last - first
     for begin in range(first, last, run):
         end = min(begin + run, last)
         place, stride = (sums - begin * LANES * 4, SUMS_STRIDE) if sums else (y, y_stride)
         b, r = (0, 0) if sums else (bias, residual)
         _tile(
-            c, panel, block_columns, block_bytes, x_bytes, row, rows, begin, end, place, stride, b, r, args
+            nt, against, block_columns, block_bytes, x_bytes, row, rows, begin, end, place, stride, b, r, args
         )  # fmt: skip
         if sums:
             hand_over(place, begin, end, min(taken, rows - row) // planes, y, y_stride, bias, residual)
@@ -152,53 +166,48 @@ def _extent(args, header, chunk):
 
 
 @device
-def _tiles(panel, block_columns, block_bytes, x_bytes, row, rows, first, last, args):
+def _tiles(against, block_columns, block_bytes, x_bytes, row, rows, first, last, args):
     """Tiles of every size, the largest first."""
     sums = room(SUMS) if waits(args, rows - row) else 0
-    if LARGEST_TILE >= 8:
-        while rows - row >= least_rows(8, x_bytes) * get_i64(args + 8 * MM_PLANES):
-            row += _rows(
-                zeros(8), panel, block_columns, block_bytes, x_bytes, row, rows, first, last, sums, args
-            )
-    if LARGEST_TILE >= 4:
-        while rows - row >= least_rows(4, x_bytes):
-            row += _rows(
-                zeros(4), panel, block_columns, block_bytes, x_bytes, row, rows, first, last, sums, args
-            )
-    while rows - row >= 2:
-        row += _rows(zeros(2), panel, block_columns, block_bytes, x_bytes, row, rows, first, last, sums, args)
-    if row < rows:
-        _rows(zeros(1), panel, block_columns, block_bytes, x_bytes, row, rows, first, last, sums, args)
+    nt, planes = LARGEST_TILE, get_i64(args + 8 * MM_PLANES)
+    while row < rows:
+        nt = fitting(nt, rows - row, x_bytes, planes)
+        row += _rows(nt, against, block_columns, block_bytes, x_bytes, row, rows, first, last, sums, args)
 
 
 def _kernel(panel, block_columns, block_bytes):
     x_bytes = 4 if block_columns == 1 else 1  # of an activation: plain weights take f32 rows
+    against = _of_any_size(panel)
 
     def matmul(args, header, chunk, worker):
         row, rows, first, last = _extent(args, header, chunk)
-        _tiles(panel, block_columns, block_bytes, x_bytes, row, rows, first, last, args)
+        _tiles(against, block_columns, block_bytes, x_bytes, row, rows, first, last, args)
 
     return matmul
 
 
 def _wide_kernel(panel, unpack, wide, block_columns, block_bytes):
+    against = _of_any_size(panel)
+
     def matmul(args, header, chunk, worker):
         row, rows, first, last = _extent(args, header, chunk)
         if rows - row >= MANY:
             row = wide_tiles(
                 worker, panel, unpack, wide, block_columns, block_bytes, row, rows, first, last, args
             )
-        _tiles(panel, block_columns, block_bytes, 1, row, rows, first, last, args)
+        _tiles(against, block_columns, block_bytes, 1, row, rows, first, last, args)
 
     return matmul
 
 
 def _two_panel_kernel(panel, pair, block_columns, block_bytes):
+    against = _of_any_size(panel)
+
     def matmul(args, header, chunk, worker):
         row, rows, first, last = _extent(args, header, chunk)
         if rows - row >= MANY:
             row = tiles_of_two_panels(panel, pair, block_columns, block_bytes, row, rows, first, last, args)
-        _tiles(panel, block_columns, block_bytes, 1, row, rows, first, last, args)
+        _tiles(against, block_columns, block_bytes, 1, row, rows, first, last, args)
 
     return matmul
 

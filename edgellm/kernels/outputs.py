@@ -52,6 +52,14 @@ def least_rows(size, x_bytes):
 
 
 @device
+def fitting(nt, rows, x_bytes, planes):
+    """The next tile's size, nt or less, where so many rows are left. One of eight rows takes eight tokens."""
+    while rows < least_rows(nt, x_bytes) * (planes if nt == 8 else 1):
+        nt //= 2
+    return nt
+
+
+@device
 def passes_of(count, rows, planes):
     """How many tiles one after the other take the rows of `count` tokens: two where the first rows fill one,
     and the second rows the next.
