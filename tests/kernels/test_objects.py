@@ -166,6 +166,18 @@ def test_every_kernel_on_cpus_that_are_not_here(cross):
     check(compile_in_child([], {"EDGELLM_CROSS": cross}), cross.partition(",")[0])
 
 
+def test_a_function_is_not_compiled_for_each_constant_it_is_called_with():
+    """Numba would, and most of a first start is Numba's."""
+    program = """
+from edgellm.kernels import jit, team
+jit.compile_module("team.run")
+print(len(team._await.overloads))
+"""
+    command = [sys.executable, "-c", program]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    assert run.stdout == "1\n"
+
+
 def test_an_object_for_another_machine_is_that_machines(tmp_path):
     """The first object of a process, too."""
     command = [sys.executable, "-m", "edgellm.kernels.compile", str(tmp_path), "pointwise.gather"]
