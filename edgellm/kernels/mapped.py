@@ -32,7 +32,7 @@ from edgellm.kernels.sizes import of_any_size
 from edgellm.simd.ops import get_i64
 
 
-def _of_any_size(panel, x_bytes):
+def _against(panel, x_bytes):
     """against(nt, w, ...): a part of panel p, which is at w, for a tile; sums wait in y. How many rows there
     were.
     """
@@ -67,7 +67,7 @@ def _matmul(args, header, chunk, worker, against, row_of_panel, block_columns, b
 
 def _kernel(panel, row_of_panel, block_columns, block_bytes):
     x_bytes = 4 if block_columns == 1 else 1  # of an activation: plain weights take f32 rows
-    against = _of_any_size(panel, x_bytes)
+    against = _against(panel, x_bytes)
 
     def mapped(args, header, chunk, worker):
         _matmul(args, header, chunk, worker, against, row_of_panel, block_columns, block_bytes, x_bytes)

@@ -81,7 +81,7 @@ from edgellm.simd.ops import get_i64, room
 # -- a chunk: token tiles outside, panels inside ---------------------------------------------------
 
 
-def _of_any_size(panel):
+def _against(panel):
     """against(nt, w, ...): so many columns of a panel, from `column` on, which are at w, against a tile of nt
     rows. Sums are at `sums`.
     """
@@ -177,7 +177,7 @@ def _tiles(against, block_columns, block_bytes, x_bytes, row, rows, first, last,
 
 def _kernel(panel, block_columns, block_bytes):
     x_bytes = 4 if block_columns == 1 else 1  # of an activation: plain weights take f32 rows
-    against = _of_any_size(panel)
+    against = _against(panel)
 
     def matmul(args, header, chunk, worker):
         row, rows, first, last = _extent(args, header, chunk)
@@ -187,7 +187,7 @@ def _kernel(panel, block_columns, block_bytes):
 
 
 def _wide_kernel(panel, unpack, wide, block_columns, block_bytes):
-    against = _of_any_size(panel)
+    against = _against(panel)
 
     def matmul(args, header, chunk, worker):
         row, rows, first, last = _extent(args, header, chunk)
@@ -201,7 +201,7 @@ def _wide_kernel(panel, unpack, wide, block_columns, block_bytes):
 
 
 def _two_panel_kernel(panel, pair, block_columns, block_bytes):
-    against = _of_any_size(panel)
+    against = _against(panel)
 
     def matmul(args, header, chunk, worker):
         row, rows, first, last = _extent(args, header, chunk)
