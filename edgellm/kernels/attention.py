@@ -45,7 +45,7 @@ from edgellm.kernels.layout import (
     PAGE,
     SPAN,
 )
-from edgellm.kernels.math import exp_of_negative
+from edgellm.kernels.math import exp2_of_negative
 from edgellm.kernels.queries import fetch_pair, load_queries, place_of_out
 from edgellm.kernels.sizes import of_any_size
 from edgellm.kernels.spans import (
@@ -250,7 +250,7 @@ def merge(args, header, chunk, worker):
         part = _part(args, s, head)
         new = splat(get_f32(part))
         both = maximum(new, peak)
-        new_factor, old_factor = exp_of_negative(new - both), exp_of_negative(peak - both)
+        new_factor, old_factor = exp2_of_negative(new - both), exp2_of_negative(peak - both)
         total = fma(splat(get_f32(part + 4)), new_factor, total * old_factor)
         peak = both
         for i in range(0, head_dim, LANES):

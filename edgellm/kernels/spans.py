@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from edgellm.kernels.jit import ATTENTION_TILES, REQUESTS, device, float32, int32, int64
 from edgellm.kernels.layout import KV_BLOCK, LANES, PAGE, SPAN
-from edgellm.kernels.math import exp_of_negative
+from edgellm.kernels.math import exp2_of_negative
 from edgellm.simd.arithmetic import fma, lane_numbers, maximum, splat, splat_i32, to_f32, where_at_most
 from edgellm.simd.folds import max_f32, sum_f32
 from edgellm.simd.ops import get_i32, load_f16, load_f32, load_i8, put_f32, store_f32
@@ -127,7 +127,7 @@ def weigh(scores, count, peak, total_at):
     base = splat(peak if peak > FAR / float32(2.0) else float32(0.0))
     total = splat(float32(0.0))
     for i in range(0, count, LANES):
-        weight = exp_of_negative(load_f32(scores + 4 * i) - base)
+        weight = exp2_of_negative(load_f32(scores + 4 * i) - base)
         store_f32(scores + 4 * i, weight)
         total = total + weight
     put_f32(total_at, sum_f32(total))
@@ -138,7 +138,7 @@ def join(state):
     """Maximum and sum of the span join those of before; the factors that the values take."""
     new, old = load_f32(state + PEAK), load_f32(state + OLD_PEAK)
     peak = maximum(new, old)
-    new_factor, old_factor = exp_of_negative(new - peak), exp_of_negative(old - peak)
+    new_factor, old_factor = exp2_of_negative(new - peak), exp2_of_negative(old - peak)
     store_f32(state + NEW_FACTOR, new_factor)
     store_f32(state + OLD_FACTOR, old_factor)
     store_f32(state + OLD_PEAK, peak)
