@@ -14,7 +14,7 @@ the same rule, to the same bits.
 
 from __future__ import annotations
 
-from edgellm.kernels.jit import add_kernel, device, float32, kernel
+from edgellm.kernels.jit import ATTENTION_TILES, add_kernel, device, float32, kernel
 from edgellm.kernels.layout import (
     AT_HEAD_DIM,
     AT_HEADS,
@@ -51,6 +51,7 @@ from edgellm.kernels.sizes import of_any_size
 from edgellm.kernels.spans import (
     ACROSS,
     FAR,
+    FEW,
     LARGE,
     OLD_PEAK,
     OLD_TOTAL,
@@ -215,14 +216,16 @@ def _kernel(scores_of, join_values):
         item = _item_of(header, chunk, kv_heads)
         pairs = get_i64(item + 8 * IT_ROWS) * (get_i64(args + 8 * AT_HEADS) // kv_heads)
         places = (pairs + LARGE - 1) // LARGE * LARGE
-        nt = LARGE if 4 * pairs >= 3 * places else SMALL  # no more than a quarter of a tile is idle
+        nt = FEW if pairs <= FEW else SMALL
+        if 4 * pairs >= 3 * places:  # no more than a quarter of a tile is idle
+            nt = LARGE
         _attend(nt, args, header, chunk, worker, scores_of, join_values)
 
     return attend
 
 
 def _of_pairs(work):
-    return of_any_size(work, sorted({LARGE, SMALL}, reverse=True))
+    return of_any_size(work, sorted(set(ATTENTION_TILES), reverse=True))
 
 
 _SCORES = {"f32": plain_scores(load_f32, 4), "f16": plain_scores(load_f16, 2), "q8_0": scores_q8_0}

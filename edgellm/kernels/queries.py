@@ -8,7 +8,7 @@ pair by pair, each pair's piece of the output and of the next chunk's queries is
 
 from __future__ import annotations
 
-from edgellm.kernels.jit import ATTENTION_TILES, device, float32
+from edgellm.kernels.jit import device, float32
 from edgellm.kernels.layout import (
     AT_HEAD_DIM,
     AT_HEADS,
@@ -29,7 +29,6 @@ from edgellm.simd.ops import get_f32, get_i64, load_f32, put_i64, scatter_f32
 from edgellm.simd.tiles import fetch_ahead, zeros
 
 _LOG2_E = float32(1.44269504)  # scores are exponents of 2
-_STEP = 1 if any(pairs % ROWS for pairs in ATTENTION_TILES) else ROWS  # pairs that are transposed together
 
 
 @device
@@ -48,11 +47,12 @@ def load_queries(args, item, kv_head, q, positions, sources, nt, tiles):
             head += 1
         elif row + 1 < count:
             row, head = row + 1, 0
-    for j in range(0, tiles * nt, _STEP):
+    step = 1 if nt % ROWS else ROWS  # pairs that are transposed together
+    for j in range(0, tiles * nt, step):
         target, source = q + 4 * (j // nt * nt * head_dim + j % nt), sources + 8 * j
         for at in range(0, 4 * head_dim, 4 * LANES):
             x = load_f32(get_i64(source) + at) * scale
-            if _STEP == ROWS:
+            if step == ROWS:
                 y, z = load_f32(get_i64(source + 8) + at) * scale, load_f32(get_i64(source + 16) + at) * scale
                 w = load_f32(get_i64(source + 24) + at) * scale
                 store_columns(target + nt * at, 4 * nt, x, y, z, w)

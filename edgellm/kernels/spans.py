@@ -33,7 +33,7 @@ from edgellm.simd.tiles import (
     zeros_like,
 )
 
-LARGE, SMALL = ATTENTION_TILES  # pairs of a tile
+LARGE, SMALL, FEW = ATTENTION_TILES  # pairs of a tile
 # Vectors of keys, or of dimensions, that a tile meets at once: each of a pair's numbers is loaded once for
 # all of them. A vector is one register of AVX-512, and two or four of others, which is enough.
 ACROSS = 2 if LARGE > 8 else 1

@@ -18,10 +18,10 @@ class Target:
 
     `needs` are LLVM's names of features that the CPU must have (NEON goes without saying). `cpu` None means
     this very CPU, with all it has. `token_tiles` are the sizes of matmul's register tiles, largest first, as
-    they fit into the registers; `attention_tiles` a large and a small one of attention's. With
-    `nibbles_in_place` a code whose nibble is the high one of its byte is multiplied there: by 16 or 4. With
-    `matrix_products` an instruction multiplies rows by tokens. With `codes_in_turn` registers do not hold
-    both halves of a block's codes of 5 or 6 bits.
+    they fit into the registers; `attention_tiles` attention's for prompts, for a row's heads, and for one or
+    two of them. With `nibbles_in_place` a code whose nibble is the high one of its byte is multiplied there:
+    by 16 or 4. With `matrix_products` an instruction multiplies rows by tokens. With `codes_in_turn`
+    registers do not hold both halves of a block's codes of 5 or 6 bits.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Target:
     cpu: str | None
     features: str
     token_tiles: tuple[int, ...]
-    attention_tiles: tuple[int, int]
+    attention_tiles: tuple[int, int, int]
     weight_flip: int  # xor on packed signed bytes: 0x80 where the dot product wants them unsigned
     nibbles_in_place: bool = False
     matrix_products: bool = False
@@ -41,8 +41,8 @@ _AVX2 = frozenset({"avx2", "fma", "f16c"})
 _VNNI = _AVX2 | {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"}
 
 TARGETS = (
-    Target("avx512-vnni", "x86_64", _VNNI, None, "", (8, 4, 2, 1), (12, 4), 0x80, True),
-    Target("avx-vnni", "x86_64", _AVX2 | {"avxvnni"}, None, "", (4, 2, 1), (6, 4), 0x80),
+    Target("avx512-vnni", "x86_64", _VNNI, None, "", (8, 4, 2, 1), (12, 4, 2), 0x80, True),
+    Target("avx-vnni", "x86_64", _AVX2 | {"avxvnni"}, None, "", (4, 2, 1), (6, 4, 2), 0x80),
     Target(
         "avx2",
         "x86_64",
@@ -50,7 +50,7 @@ TARGETS = (
         "haswell",
         "+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt,+popcnt,+movbe",
         (4, 2, 1),
-        (6, 4),
+        (6, 4, 2),
         0,
     ),
     # 32 registers of 4 lanes: two tokens take 24 as sums and results; four would spill in the inner loop.
@@ -61,13 +61,13 @@ TARGETS = (
         None,
         "",
         (2, 1),
-        (6, 4),
+        (6, 4, 2),
         0,
         matrix_products=True,
     ),
-    Target("neon-dotprod", "aarch64", frozenset({"dotprod"}), None, "", (2, 1), (6, 4), 0),
-    Target("neon", "aarch64", frozenset(), None, "", (2, 1), (6, 4), 0, codes_in_turn=True),
-    Target("generic", "", frozenset(), "generic", "", (2, 1), (4, 4), 0),
+    Target("neon-dotprod", "aarch64", frozenset({"dotprod"}), None, "", (2, 1), (6, 4, 2), 0),
+    Target("neon", "aarch64", frozenset(), None, "", (2, 1), (6, 4, 2), 0, codes_in_turn=True),
+    Target("generic", "", frozenset(), "generic", "", (2, 1), (4, 4, 2), 0),
 )
 
 # What LLVM's feature map of AArch64 lacks or guesses from the CPU's name, as the OS says it: a bit of an
