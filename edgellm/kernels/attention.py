@@ -2,9 +2,9 @@
 
 Positions are cut at multiples of 256 into spans. A span is done in three passes: all its scores, the softmax
 of each row of them, the weighted values. Then it joins what came before it by the rule of the online softmax:
-with m the larger maximum, both sides are scaled by e^(their maximum - m) and added. The cuts are at absolute
-positions, so a query's result does not depend on the rows computed beside it, nor on how its prompt was cut
-into steps.
+with m the larger maximum, both sides are scaled by 2^(their maximum - m) and added, as scores are exponents
+of 2 here. The cuts are at absolute positions, so a query's result does not depend on the rows computed beside
+it, nor on how its prompt was cut into steps.
 
 A chunk is one item and one kv head. An item is some consecutive rows of one sequence; its (row, query head)
 pairs stand in register tiles, against 16 or 32 keys at a time. For few sequences with many keys an item is

@@ -8,7 +8,7 @@ pair by pair, each pair's piece of the output and of the next chunk's queries is
 
 from __future__ import annotations
 
-from edgellm.kernels.jit import device, float32
+from edgellm.kernels.jit import device
 from edgellm.kernels.layout import (
     AT_HEAD_DIM,
     AT_HEADS,
@@ -23,20 +23,20 @@ from edgellm.kernels.layout import (
     IT_ROWS,
     LANES,
 )
+from edgellm.kernels.math import LOG2_E
 from edgellm.simd.arithmetic import splat
 from edgellm.simd.columns import ROWS, store_columns
 from edgellm.simd.ops import get_f32, get_i64, load_f32, put_i64, scatter_f32
 from edgellm.simd.tiles import fetch_ahead, zeros
 
-_LOG2_E = float32(1.44269504)  # scores are exponents of 2
-
 
 @device
 def load_queries(args, item, kv_head, q, positions, sources, nt, tiles):
     """Queries of the chunk's pairs, scaled and transposed by tiles, [tiles][head_dim][nt]; pairs that fill up
-    the last tile repeat the last one. Positions, i64 [pairs]; where the queries stand, too.
+    the last tile repeat the last one. With log2 e in their scale, scores are exponents of 2. Positions,
+    i64 [pairs]; where the queries stand, too.
     """
-    head_dim, scale = get_i64(args + 8 * AT_HEAD_DIM), splat(get_f32(args + 8 * AT_SCALE) * _LOG2_E)
+    head_dim, scale = get_i64(args + 8 * AT_HEAD_DIM), splat(get_f32(args + 8 * AT_SCALE) * LOG2_E)
     group = get_i64(args + 8 * AT_HEADS) // get_i64(args + 8 * AT_KV_HEADS)
     position, count = get_i64(item + 8 * IT_POSITION), get_i64(item + 8 * IT_ROWS)
     row, head = 0, 0

@@ -123,7 +123,7 @@ def find_peak(scores, count, last, window, peak_at):
 
 @device
 def weigh(scores, count, peak, total_at):
-    """One pair's scores -> e^(score - peak), in place; their sum."""
+    """One pair's scores -> 2^(score - peak), in place; their sum."""
     base = splat(peak if peak > FAR / float32(2.0) else float32(0.0))
     total = splat(float32(0.0))
     for i in range(0, count, LANES):
