@@ -1,16 +1,18 @@
 """Codes out of packed bytes: vectors of 64, columns 0-15 of a block and columns 16-31.
 
 The lower half of a byte is a code of the first, the upper half one of the second. Where any byte can be
-multiplied (AVX-512), an upper half stays where it is, and counts 16 or 4 times: that spares shifts, 5 to 10%
+multiplied (VNNI), an upper half stays where it is, and counts 16 or 4 times: that spares shifts, 5 to 10%
 of a product's time. What the codes meet makes up for it, by powers of two, so bits are the same.
 """
 
 from __future__ import annotations
 
-from edgellm.kernels.jit import NIBBLES_IN_PLACE, device, float32
+from edgellm.kernels.jit import NIBBLES_IN_PLACE, SUMS_IN_TURN, device, float32
 from edgellm.simd.arithmetic import append_bits, mask_bytes, shift_left_bytes, shift_right_bytes, splat
 
-TIMES_4_BITS, TIMES_6_BITS = (16, 4) if NIBBLES_IN_PLACE else (1, 1)  # what the second codes count
+# What the second codes count: in place, or where their sums follow the first codes' (`in_turn.py`).
+TIMES_4_BITS = 16 if NIBBLES_IN_PLACE or SUMS_IN_TURN else 1
+TIMES_6_BITS = 4 if NIBBLES_IN_PLACE else 1
 
 
 @device

@@ -32,6 +32,7 @@ ATTENTION_TILES = TARGET.attention_tiles
 WEIGHT_FLIP = TARGET.weight_flip
 MATRIX_PRODUCTS = TARGET.matrix_products
 NIBBLES_IN_PLACE = TARGET.nibbles_in_place
+SUMS_IN_TURN = TARGET.sums_in_turn
 CODES_IN_TURN = TARGET.codes_in_turn
 _CPU = CONFIG.cross.cpu if CONFIG.cross else targets.host_cpu()
 REQUESTS = targets.requests(TARGET, _CPU)
@@ -48,6 +49,7 @@ __all__ = [
     "NIBBLES_IN_PLACE",
     "PANELS_TOGETHER",
     "REQUESTS",
+    "SUMS_IN_TURN",
     "TOKEN_TILES",
     "WEIGHT_FLIP",
     "add_kernel",

@@ -40,6 +40,25 @@ def dots4(low, high, w, x, nt):
 
 
 @device
+def low_dots4(sums, w, x, nt):
+    """Of such columns the low 16, at x."""
+    for i in range(4):
+        fetch(sums, w + 64 * i)
+        code, _ = codes4(load_bytes(w + 64 * i))
+        sums = dot4_small(sums, code, x + 4 * nt * i)
+    return sums
+
+
+@device
+def high_dots4(sums, w, x, nt):
+    """The high 16, at x."""
+    for i in range(4):
+        _, code = codes4(load_bytes(w + 64 * i))
+        sums = dot4_small(sums, code, x + 4 * nt * i)
+    return sums
+
+
+@device
 def dots5(low, high, w, x, nt):
     """The same with a fifth bit: first a vector whose bit i is the top bit of vector i of the eight."""
     fetch(low, w)

@@ -7,7 +7,8 @@ bytes, `packed.py` takes codes apart.
 from __future__ import annotations
 
 from edgellm.kernels.codes import scale_of_second6
-from edgellm.kernels.jit import INTEGER_SUMS, NIBBLES_IN_PLACE, WEIGHT_FLIP, device, float32
+from edgellm.kernels.in_turn import total_of
+from edgellm.kernels.jit import INTEGER_SUMS, NIBBLES_IN_PLACE, SUMS_IN_TURN, WEIGHT_FLIP, device, float32
 from edgellm.kernels.layout import (
     AUX_RATIO,
     AUX_SCALE,
@@ -27,7 +28,7 @@ from edgellm.kernels.layout import (
     PANEL_Q6_K,
     PANEL_Q8_0,
 )
-from edgellm.kernels.packed import AHEAD, MANY, dots4, dots5, dots6, fetch
+from edgellm.kernels.packed import AHEAD, MANY, dots4, dots5, dots6, fetch, high_dots4, low_dots4
 from edgellm.simd.arithmetic import shift_left_i32, splat, to_f32
 from edgellm.simd.dots import (
     begin_partial,
@@ -44,36 +45,51 @@ from edgellm.simd.dots import (
 from edgellm.simd.ops import load_bf16, load_bytes, load_f16, load_f32, load_i8, load_u8
 from edgellm.simd.tiles import fetch_here, fma_splat, pitch, size
 
-# -- a block of 32 columns: the sums of 16 each, its codes being at `codes` and taken by `dots`, then what
-# they add. A scale is loaded where it is wanted: before, it would take registers from the sums.
+# -- a block of 32 columns: the sums of the low and of the high 16, its codes being at `codes` and taken by
+# `dots`, then what they add. A scale is loaded where it is wanted: before, it would take registers from the
+# sums.
 
 
-@device
-def sums(c, dots, codes, x):
-    """sum(code * x), of the low and of the high 16 columns."""
-    low, high = dots(begin_partial(c, 0), begin_partial(c, 0), codes, x, pitch(c))
-    return end_partial(low, 0), end_partial(high, 0)
+def sums_of(dots):
+    """sums(c, codes, x, aux): sum(code * x)."""
+
+    @device
+    def sums(c, codes, x, aux):
+        low, high = dots(begin_partial(c, 0), begin_partial(c, 0), codes, x, pitch(c))
+        return end_partial(low, 0), end_partial(high, 0)
+
+    return sums
 
 
-@device
-def sums_less_zero(c, dots, codes, x, aux):
+def sums_less_zero(dots):
     """sum((code - zero) * x): the accumulators start at -zero * sum(x)."""
-    nt = pitch(c)
-    low_start, high_start = aux + AUX_START_LOW * 4 * nt, aux + AUX_START_HIGH * 4 * nt
-    low, high = dots(begin_partial(c, low_start), begin_partial(c, high_start), codes, x, nt)
-    return end_partial(low, low_start), end_partial(high, high_start)
+
+    @device
+    def sums(c, codes, x, aux):
+        nt = pitch(c)
+        low_start, high_start = aux + AUX_START_LOW * 4 * nt, aux + AUX_START_HIGH * 4 * nt
+        low, high = dots(begin_partial(c, low_start), begin_partial(c, high_start), codes, x, nt)
+        return end_partial(low, low_start), end_partial(high, high_start)
+
+    return sums
 
 
-@device
-def large_sums_less_zero(c, dots, codes, x, aux):
+def large_sums_less_zero(dots):
     """The same, of codes too large for the partial sums of `dot4_small`."""
-    nt = pitch(c)
-    return dots(start(c, aux + AUX_START_LOW * 4 * nt), start(c, aux + AUX_START_HIGH * 4 * nt), codes, x, nt)
+
+    @device
+    def sums(c, codes, x, aux):
+        nt = pitch(c)
+        low, high = start(c, aux + AUX_START_LOW * 4 * nt), start(c, aux + AUX_START_HIGH * 4 * nt)
+        return dots(low, high, codes, x, nt)
+
+    return sums
 
 
 @device
-def add_scaled(c, low, high, aux, scale):
+def add_scaled(c, sums, aux, scale):
     """A scale for 32 columns. Their ratio is a power of two: as integers or not, sums make the same bits."""
+    low, high = sums
     nt = pitch(c)
     if INTEGER_SUMS:
         total = times_power(low, aux + AUX_SHIFT * 4 * nt) + shift_left_i32(high, 4)
@@ -82,13 +98,25 @@ def add_scaled(c, low, high, aux, scale):
 
 
 @device
-def add_nibbles(c, low, high, aux, scale):
+def add_total(c, total, aux, scale):
+    """The same of both sums together, 16 times."""
+    return fma_scaled(c, total, aux + AUX_SIXTEENTH * 4 * pitch(c), scale)
+
+
+@device
+def add_nibbles(c, sums, aux, scale):
     """The same for sums of nibbles, as `codes.py` takes them: where the high sum counts 16 times already."""
     if NIBBLES_IN_PLACE:
-        nt = pitch(c)
-        total = times_power(low, aux + AUX_SHIFT * 4 * nt) + high
-        return fma_scaled(c, total, aux + AUX_SIXTEENTH * 4 * nt, scale)
-    return add_scaled(c, low, high, aux, scale)
+        low, high = sums
+        return add_total(c, times_power(low, aux + AUX_SHIFT * 4 * pitch(c)) + high, aux, scale)
+    return add_scaled(c, sums, aux, scale)
+
+
+def nibble_sums(dots, low_dots, high_dots, zero):
+    """sums and add(c, sums, aux, scale), for nibbles with or without a zero point."""
+    if SUMS_IN_TURN:
+        return total_of(dots, low_dots, high_dots, zero), add_total
+    return (sums_less_zero(dots) if zero else sums_of(dots)), add_nibbles
 
 
 @device
@@ -98,27 +126,32 @@ def add_minimum(c, aux, minimum):
 
 
 @device
-def add_two_scaled(c, low, high, aux, low_scale, high_scale):
+def add_two_scaled(c, sums, aux, low_scale, high_scale):
     """A scale for the low 16 columns and one for the high ones, of codes of 6 bits."""
-    nt, sums = pitch(c), to_f32(high)
+    low, high = sums
+    nt, high_sums = pitch(c), to_f32(high)
     if NIBBLES_IN_PLACE:
         low_sums = to_f32(times_power(low, aux + AUX_SHIFT * 4 * nt))
-        return fma_two_rows(c, low_sums, sums, aux + AUX_SIXTEENTH * 4 * nt, low_scale, high_scale)
+        return fma_two_rows(c, low_sums, high_sums, aux + AUX_SIXTEENTH * 4 * nt, low_scale, high_scale)
     low_sums = times_splat(to_f32(low), aux + AUX_RATIO * 4 * nt)
-    return fma_two_rows(c, low_sums, sums, aux + AUX_SCALE * 4 * nt, low_scale, high_scale)
+    return fma_two_rows(c, low_sums, high_sums, aux + AUX_SCALE * 4 * nt, low_scale, high_scale)
 
 
 # -- the forms -----------------------------------------------------------------------------------------
 
+_less_zero4, _add_less_zero4 = nibble_sums(dots4, low_dots4, high_dots4, zero=True)
+_sums4, _add4 = nibble_sums(dots4, low_dots4, high_dots4, zero=False)
+_less_zero5, _sums5, _less_zero6 = sums_less_zero(dots5), sums_of(dots5), large_sums_less_zero(dots6)
+
 
 @device
-def _with_zero(c, w, x, aux, columns, dots, add, panel_block):
+def _with_scale(c, w, x, aux, columns, sums, add, panel_block):
     """Blocks of a scale, then codes."""
     nt = size(c)
     for _ in range(columns // BLOCK):
-        low, high = sums_less_zero(c, dots, w + 32, x, aux)
+        found = sums(c, w + 32, x, aux)
         fetch(c, w)
-        c = add(c, low, high, aux, load_f16(w))
+        c = add(c, found, aux, load_f16(w))
         w += panel_block
         x += BLOCK * nt
         aux += AUX_WORDS * 4 * nt
@@ -126,13 +159,13 @@ def _with_zero(c, w, x, aux, columns, dots, add, panel_block):
 
 
 @device
-def _with_minimum(c, w, x, aux, columns, dots, add, panel_block):
+def _with_minimum(c, w, x, aux, columns, sums, add, panel_block):
     """Blocks of a scale, a minimum, then codes."""
     nt = size(c)
     for _ in range(columns // BLOCK):
-        low, high = sums(c, dots, w + 64, x)
+        found = sums(c, w + 64, x, aux)
         fetch(c, w)
-        c = add(c, low, high, aux, load_f16(w))
+        c = add(c, found, aux, load_f16(w))
         c = add_minimum(c, aux, load_f16(w + 32))
         w += panel_block
         x += BLOCK * nt
@@ -141,7 +174,7 @@ def _with_minimum(c, w, x, aux, columns, dots, add, panel_block):
 
 
 @device
-def _with_two_levels(c, w, x, aux, columns, dots, add, panel_block, block_bytes):
+def _with_two_levels(c, w, x, aux, columns, sums, add, panel_block, block_bytes):
     """value (d * scale) * code - dmin * minimum: bytes of scale and minimum for each 32 columns, d, dmin
     for 256.
     """
@@ -150,10 +183,9 @@ def _with_two_levels(c, w, x, aux, columns, dots, add, panel_block, block_bytes)
     for _ in range(columns // 256):
         d, dmin = load_f16(w), nothing - load_f16(w + 32)
         for block in range(8):
-            codes = w + 320 + block * block_bytes
-            low, high = sums(c, dots, codes, x)
+            found = sums(c, w + 320 + block * block_bytes, x, aux)
             fetch(c, w + 320 // 8 * block)  # of what stands before the codes, an eighth
-            c = add(c, low, high, aux, d * to_f32(load_u8(w + 64 + 16 * block)))
+            c = add(c, found, aux, d * to_f32(load_u8(w + 64 + 16 * block)))
             c = add_minimum(c, aux, dmin * to_f32(load_u8(w + 192 + 16 * block)))
             x += BLOCK * nt
             aux += AUX_WORDS * 4 * nt
@@ -163,32 +195,32 @@ def _with_two_levels(c, w, x, aux, columns, dots, add, panel_block, block_bytes)
 
 @device
 def q4_0(c, w, x, aux, x_stride, columns):
-    return _with_zero(c, w, x, aux, columns, dots4, add_nibbles, PANEL_Q4_0)
+    return _with_scale(c, w, x, aux, columns, _less_zero4, _add_less_zero4, PANEL_Q4_0)
 
 
 @device
 def q4_1(c, w, x, aux, x_stride, columns):
-    return _with_minimum(c, w, x, aux, columns, dots4, add_nibbles, PANEL_Q4_1)
+    return _with_minimum(c, w, x, aux, columns, _sums4, _add4, PANEL_Q4_1)
 
 
 @device
 def q5_0(c, w, x, aux, x_stride, columns):
-    return _with_zero(c, w, x, aux, columns, dots5, add_scaled, PANEL_Q5_0)
+    return _with_scale(c, w, x, aux, columns, _less_zero5, add_scaled, PANEL_Q5_0)
 
 
 @device
 def q5_1(c, w, x, aux, x_stride, columns):
-    return _with_minimum(c, w, x, aux, columns, dots5, add_scaled, PANEL_Q5_1)
+    return _with_minimum(c, w, x, aux, columns, _sums5, add_scaled, PANEL_Q5_1)
 
 
 @device
 def q4_k(c, w, x, aux, x_stride, columns):
-    return _with_two_levels(c, w, x, aux, columns, dots4, add_nibbles, PANEL_Q4_K, 256)
+    return _with_two_levels(c, w, x, aux, columns, _sums4, _add4, PANEL_Q4_K, 256)
 
 
 @device
 def q5_k(c, w, x, aux, x_stride, columns):
-    return _with_two_levels(c, w, x, aux, columns, dots5, add_scaled, PANEL_Q5_K, 320)
+    return _with_two_levels(c, w, x, aux, columns, _sums5, add_scaled, PANEL_Q5_K, 320)
 
 
 @device
@@ -208,7 +240,7 @@ def q8_0(c, w, x, aux, x_stride, columns):
             fetch_here(c, w + 288 + 64 * i + AHEAD, MANY)
             high = dot4_signed(high, load_bytes(w + 288 + 64 * i), x + 4 * nt * (i + 4))
         fetch_here(c, w + AHEAD, MANY)
-        c = add_scaled(c, low, high, aux, load_f16(w))
+        c = add_scaled(c, (low, high), aux, load_f16(w))
         w += PANEL_Q8_0
         x += BLOCK * nt
         aux += AUX_WORDS * 4 * nt
@@ -223,11 +255,10 @@ def q6_k(c, w, x, aux, x_stride, columns):
         d = load_f16(w + 256)
         d_high = scale_of_second6(d)
         for block in range(8):
-            codes = w + 288 + block * 384
-            low, high = large_sums_less_zero(c, dots6, codes, x, aux)
+            found = _less_zero6(c, w + 288 + block * 384, x, aux)
             fetch(c, w + 288 // 8 * block)  # of what stands before the codes, an eighth
             low_scale, high_scale = load_i8(w + block * 32), load_i8(w + block * 32 + 16)
-            c = add_two_scaled(c, low, high, aux, d * to_f32(low_scale), d_high * to_f32(high_scale))
+            c = add_two_scaled(c, found, aux, d * to_f32(low_scale), d_high * to_f32(high_scale))
             x += BLOCK * nt
             aux += AUX_WORDS * 4 * nt
         w += PANEL_Q6_K

@@ -10,7 +10,7 @@ would be four shuffles; sixteen groups, eight blocks, are done together, and sha
 from __future__ import annotations
 
 from edgellm.kernels.codes import TIMES_4_BITS, TIMES_6_BITS
-from edgellm.kernels.jit import LARGEST_TILE, NIBBLES_IN_PLACE, device, float32, int32, kernel
+from edgellm.kernels.jit import LARGEST_TILE, device, float32, int32, kernel
 from edgellm.kernels.layout import (
     AUX_RATIO,
     AUX_SCALE,
@@ -77,7 +77,7 @@ _FOLDED = 64 * LANES  # bytes of sixteen groups
 _PRODUCTS, _CODES, _SCALES = 128 * RUN, 256 * RUN, 288 * RUN
 _ORDERS, _AUX = _SCALES + 8 * RUN, _SCALES + 16 * RUN
 _WORD = 8 * RUN
-_USED = AUX_WORDS if NIBBLES_IN_PLACE else AUX_SIXTEENTH
+_USED = AUX_WORDS if TIMES_4_BITS > 1 else AUX_SIXTEENTH
 ROOM = _AUX + AUX_WORDS * _WORD  # bytes that a run needs: its values first
 _ONE = 127  # the exponent's bits of 1.0
 APART = min(4, LARGEST_TILE)  # tokens whose first and second rows are worth a tile each
@@ -211,7 +211,7 @@ def _fit(values, at, zero):
     store_f32(aux + _WORD * AUX_RATIO, _power_of_two(ratio))
     store_f32(aux + _WORD * AUX_SUM, sums + swap_neighbours(sums))
     store_i32(aux + _WORD * AUX_START_LOW, starts)
-    if NIBBLES_IN_PLACE:
+    if TIMES_4_BITS > 1:
         times = TIMES_4_BITS if zero == ZERO_4_BITS else TIMES_6_BITS if zero == ZERO_6_BITS else 1
         high_starts = high_starts * splat_i32(int32(times))
         store_f32(aux + _WORD * AUX_SIXTEENTH, of_high * splat(float32(1.0 / 16.0)))

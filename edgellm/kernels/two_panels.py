@@ -63,7 +63,7 @@ def _blocks(dots, add, panel_block):
             low, high = start(c, aux + AUX_START_LOW * 4 * nt), start(c, aux + AUX_START_HIGH * 4 * nt)
             low, high = dots(low, high, w + 32, w + apart + 32, x, nt)
             fetch_here(c, ahead, 1)
-            c = add(c, low, high, aux, beside(load_f16(w), load_f16(w + apart)))
+            c = add(c, (low, high), aux, beside(load_f16(w), load_f16(w + apart)))
             w += panel_block
             ahead += panel_block // 8
             x += BLOCK * nt

@@ -32,12 +32,12 @@ from edgellm.kernels.layout import (
 )
 from edgellm.kernels.panels import (
     add_minimum,
-    add_nibbles,
     add_scaled,
     add_two_scaled,
     large_sums_less_zero,
-    sums,
+    nibble_sums,
     sums_less_zero,
+    sums_of,
 )
 from edgellm.simd.arithmetic import shift_right_bytes, splat, to_f32
 from edgellm.simd.dots import dot4, dot4_small
@@ -217,35 +217,48 @@ _small_dots = _matrix_dots if MATRIX_PRODUCTS else _dots(dot4_small)
 _large_dots = _matrix_dots if MATRIX_PRODUCTS else _dots(dot4)
 
 
-def _zero(scaled):
+@device
+def _low_dots(sums, w, x, nt):
+    for i in range(4):
+        sums = dot4_small(sums, _words(w + 64 * i), x + 4 * nt * i)
+    return sums
+
+
+@device
+def _high_dots(sums, w, x, nt):
+    return _low_dots(sums, w + 256, x, nt)
+
+
+def _scale(sums, scaled):
     @device
     def add(c, w, x, aux):
-        low, high = sums_less_zero(c, _small_dots, w, x, aux)
-        return scaled(c, low, high, aux, _rows(w, 0))
+        return scaled(c, sums(c, w, x, aux), aux, _rows(w, 0))
 
     return add
 
 
-def _minimum(scaled):
+def _minimum(sums, scaled):
     @device
     def add(c, w, x, aux):
-        low, high = sums(c, _small_dots, w, x)
-        c = scaled(c, low, high, aux, _rows(w, 0))
+        c = scaled(c, sums(c, w, x, aux), aux, _rows(w, 0))
         return add_minimum(c, aux, _rows(w, 1))
 
     return add
 
 
+_large_less_zero = large_sums_less_zero(_large_dots)
+
+
 @device
 def _two_scales(c, w, x, aux):
-    low, high = large_sums_less_zero(c, _large_dots, w, x, aux)
-    return add_two_scaled(c, low, high, aux, _rows(w, 0), _rows(w, 1))
+    return add_two_scaled(c, _large_less_zero(c, w, x, aux), aux, _rows(w, 0), _rows(w, 1))
 
 
-@device
-def _bytes(c, w, x, aux):
-    low, high = sums(c, _large_dots, w, x)
-    return add_scaled(c, low, high, aux, _rows(w, 0))
+_less_zero4 = _scale(*nibble_sums(_small_dots, _low_dots, _high_dots, zero=True))
+_minimum4 = _minimum(*nibble_sums(_small_dots, _low_dots, _high_dots, zero=False))
+_less_zero5 = _scale(sums_less_zero(_small_dots), add_scaled)
+_minimum5 = _minimum(sums_of(_small_dots), add_scaled)
+_bytes = _scale(sums_of(_large_dots), add_scaled)
 
 
 def _blocks(add):
@@ -269,12 +282,12 @@ def _blocks(add):
 
 # By form (layout.WIDE_FORMS): how a panel is taken apart, and how what came of it is multiplied.
 WIDE = {
-    "q4_0": (_with_one_level(_codes4, PANEL_Q4_0, False), _blocks(_zero(add_nibbles))),
-    "q4_1": (_with_one_level(_codes4, PANEL_Q4_1, True), _blocks(_minimum(add_nibbles))),
-    "q5_0": (_with_one_level(_codes5, PANEL_Q5_0, False), _blocks(_zero(add_scaled))),
-    "q5_1": (_with_one_level(_codes5, PANEL_Q5_1, True), _blocks(_minimum(add_scaled))),
-    "q4_k": (_with_two_levels(_codes4, PANEL_Q4_K, 256), _blocks(_minimum(add_nibbles))),
-    "q5_k": (_with_two_levels(_codes5, PANEL_Q5_K, 320), _blocks(_minimum(add_scaled))),
+    "q4_0": (_with_one_level(_codes4, PANEL_Q4_0, False), _blocks(_less_zero4)),
+    "q4_1": (_with_one_level(_codes4, PANEL_Q4_1, True), _blocks(_minimum4)),
+    "q5_0": (_with_one_level(_codes5, PANEL_Q5_0, False), _blocks(_less_zero5)),
+    "q5_1": (_with_one_level(_codes5, PANEL_Q5_1, True), _blocks(_minimum5)),
+    "q4_k": (_with_two_levels(_codes4, PANEL_Q4_K, 256), _blocks(_minimum4)),
+    "q5_k": (_with_two_levels(_codes5, PANEL_Q5_K, 320), _blocks(_minimum5)),
     "q6_k": (_unpack_q6_k, _blocks(_two_scales)),
 }
 if MATRIX_PRODUCTS:

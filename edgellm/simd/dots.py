@@ -59,6 +59,37 @@ def end_partial(typing, tile, address):
     return result(tile, address), emit
 
 
+@intrinsic(prefer_literal=True)
+def begin_second(typing, total, address):
+    """Partial sums that follow the i32 tile `total`, of codes that count 16 times. Row n begins with the i32
+    at address + 4n, or nothing where address is 0, and `end_second` must be told the same.
+    """
+    result = total.of(ops.target.partial)
+
+    def emit(context, b, signature, args):
+        def one(n, vector):
+            start = _start(b, total, address, args[1], n)
+            return ops.target.begin_second(b, vector, start, total.rows == 1)
+
+        return each(b, args[0], one)
+
+    return result(total, address), emit
+
+
+@intrinsic(prefer_literal=True)
+def end_second(typing, total, partial, address):
+    """`total` and the partial sums that followed it."""
+
+    def emit(context, b, signature, args):
+        def one(n, vector):
+            start = _start(b, total, address, args[2], n)
+            return ops.target.end_second(b, vector, b.extract_value(args[1], n), start, total.rows == 1)
+
+        return each(b, args[0], one)
+
+    return total(total, partial, address), emit
+
+
 def _start(b, tile, kind, address, n):
     """A function that makes the i32 lanes that vector n begins with; a literal address is 0."""
     if isinstance(kind, types.IntegerLiteral):

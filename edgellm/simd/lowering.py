@@ -66,6 +66,16 @@ class Lowering:
         """The i32 lanes of partial sums; `start()` is added here or was in `begin_partial`."""
         return acc
 
+    def begin_second(self, b, total, start, alone):
+        """Partial sums of second codes, which count 16 times, to be added to `total` (here, or by
+        `end_second`) and to `start()`. If `alone`, no other sums are waiting: better not for `total`.
+        """
+        return start() if alone else b.add(total, start())
+
+    def end_second(self, b, total, acc, start, alone):
+        """The i32 lanes of both."""
+        return b.add(total, acc) if alone else acc
+
     def low_bytes(self, b, vectors):
         """Of four vectors of i32, each from -128 to 127, the low bytes, one vector after the other."""
         pairs = (shuffle(b, *vectors[i : i + 2], range(2 * LANES)) for i in (0, 2))

@@ -20,7 +20,8 @@ class Target:
     this very CPU, with all it has. `token_tiles` are the sizes of matmul's register tiles, largest first, as
     they fit into the registers; `attention_tiles` attention's for prompts, for a row's heads, and for one or
     two of them. With `nibbles_in_place` a code whose nibble is the high one of its byte is multiplied there:
-    by 16 or 4. With `matrix_products` an instruction multiplies rows by tokens. With `codes_in_turn`
+    by 16 or 4. With `sums_in_turn` registers do not hold the sums of both halves of a block beside a tile's
+    results. With `matrix_products` an instruction multiplies rows by tokens. With `codes_in_turn`
     registers do not hold both halves of a block's codes of 5 or 6 bits.
     """
 
@@ -33,6 +34,7 @@ class Target:
     attention_tiles: tuple[int, int, int]
     weight_flip: int  # xor on packed signed bytes: 0x80 where the dot product wants them unsigned
     nibbles_in_place: bool = False
+    sums_in_turn: bool = False
     matrix_products: bool = False
     codes_in_turn: bool = False
 
@@ -42,7 +44,7 @@ _VNNI = _AVX2 | {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"}
 
 TARGETS = (
     Target("avx512-vnni", "x86_64", _VNNI, None, "", (8, 4, 2, 1), (12, 4, 2), 0x80, True),
-    Target("avx-vnni", "x86_64", _AVX2 | {"avxvnni"}, None, "", (4, 2, 1), (6, 4, 2), 0x80),
+    Target("avx-vnni", "x86_64", _AVX2 | {"avxvnni"}, None, "", (4, 2, 1), (6, 4, 2), 0x80, True, True),
     Target(
         "avx2",
         "x86_64",
@@ -52,6 +54,7 @@ TARGETS = (
         (4, 2, 1),
         (6, 4, 2),
         0,
+        sums_in_turn=True,
     ),
     # 32 registers of 4 lanes: two tokens take 24 as sums and results; four would spill in the inner loop.
     Target(

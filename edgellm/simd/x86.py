@@ -13,6 +13,19 @@ _HALF_WORDS = ir.VectorType(_I16, 16)
 _HALF_LANES = ir.VectorType(_I32, 8)
 
 
+def _halves(b, one, *vectors):
+    """One vector, whose halves are one(the halves of these)."""
+    halves = []
+    for half in range(2):
+        parts = []
+        for v in vectors:
+            count = v.type.count // 2
+            lanes = range(count * half, count * half + count)
+            parts.append(shuffle(b, v, ir.Constant(v.type, ir.Undefined), lanes))
+        halves.append(one(*parts))
+    return shuffle(b, *halves, range(2 * halves[0].type.count))
+
+
 class _X86(HardwareHalf):
     def pause(self, b) -> None:
         call(b, "llvm.x86.sse2.pause", ir.VoidType())
@@ -40,22 +53,25 @@ class AVX512VNNI(_X86):
         return b.bitcast(shuffle(b, packed, ir.Constant(I32_IR, ir.Undefined), order), BYTES_IR)
 
 
-class AVXVNNI(_X86):
-    """The same instruction on registers of 8 lanes: laptops since 2021 that have no AVX-512."""
+class _Halves(_X86):
+    """A vector is two registers of half as many lanes."""
+
+    def shift_left(self, b, x, bits):
+        """As for AVX512VNNI."""
+        return _halves(b, lambda *args: call(b, "llvm.x86.avx2.psllv.d.256", _HALF_LANES, *args), x, bits)
+
+
+class AVXVNNI(_Halves):
+    """`vpdpbusd` on registers of 8 lanes: laptops since 2021 that have no AVX-512."""
 
     def dot4(self, b, acc, codes, x):
-        halves = []
-        for half in range(2):
-            take, lanes = range(32 * half, 32 * half + 32), range(8 * half, 8 * half + 8)
-            w, v = (shuffle(b, a, ir.Constant(BYTES_IR, ir.Undefined), take) for a in (codes, x))
-            sums = shuffle(b, acc, ir.Constant(I32_IR, ir.Undefined), lanes)
-            halves.append(call(b, "llvm.x86.avx512.vpdpbusd.256", _HALF_LANES, sums, w, v))
-        return shuffle(b, *halves, range(16))
+        name = "llvm.x86.avx512.vpdpbusd.256"
+        return _halves(b, lambda *args: call(b, name, _HALF_LANES, *args), acc, codes, x)
 
     dot4_signed = dot4
 
 
-class AVX2(_X86):
+class AVX2(_Halves):
     """`vpmaddubsw` adds pairs of u8 * s8 in 16 bits, which saturates: codes up to 63 are safe, as are the
     absolute values of signed weights (128 * 127 * 2 = 32512). `vpmaddwd` by ones adds pairs again.
 
@@ -68,38 +84,44 @@ class AVX2(_X86):
         return ir.Constant(WORDS.ir, None)
 
     def dot4_small(self, b, acc, codes, x):
-        halves = []
-        for half in range(2):
-            take = range(32 * half, 32 * half + 32)
-            w, v = (shuffle(b, a, ir.Constant(BYTES_IR, ir.Undefined), take) for a in (codes, x))
-            words = shuffle(b, acc, ir.Constant(acc.type, ir.Undefined), range(16 * half, 16 * half + 16))
-            halves.append(b.add(words, call(b, "llvm.x86.avx2.pmadd.ub.sw", _HALF_WORDS, w, v)))
-        return shuffle(b, *halves, range(32))
+        def one(words, w, v):
+            return self._next(b, b.add(words, self._pairs(b, w, v)))
+
+        return _halves(b, one, acc, codes, x)
 
     def end_partial(self, b, acc, start):
-        halves = []
-        for half in range(2):
-            words = shuffle(b, acc, ir.Constant(acc.type, ir.Undefined), range(16 * half, 16 * half + 16))
-            halves.append(call(b, "llvm.x86.avx2.pmadd.wd", _HALF_LANES, words, const(_HALF_WORDS, 1)))
-        return b.add(shuffle(b, *halves, range(16)), start())
+        return b.add(_halves(b, lambda words: self._quads(b, words), acc), start())
+
+    def begin_second(self, b, total, start, alone):
+        return ir.Constant(WORDS.ir, None)
+
+    def end_second(self, b, total, acc, start, alone):
+        sums = _halves(b, lambda words, total: b.add(self._quads(b, words, 16), total), acc, total)
+        return b.add(sums, start())
 
     def dot4(self, b, acc, codes, x):
-        return self._by_halves(b, acc, codes, x, lambda w, v: (w, v))
+        def one(sums, w, v):
+            return self._next(b, b.add(sums, self._quads(b, self._pairs(b, w, v))))
+
+        return _halves(b, one, acc, codes, x)
 
     def dot4_signed(self, b, acc, weights, x):
-        def magnitude_and_sign(w, v):
+        def one(sums, w, v):
             absolute = call(b, "llvm.abs.v32i8", _HALF_BYTES, w, ir.Constant(ir.IntType(1), 0))
-            return absolute, call(b, "llvm.x86.avx2.psign.b", _HALF_BYTES, v, w)
+            signed = call(b, "llvm.x86.avx2.psign.b", _HALF_BYTES, v, w)
+            return self._next(b, b.add(sums, self._quads(b, self._pairs(b, absolute, signed))))
 
-        return self._by_halves(b, acc, weights, x, magnitude_and_sign)
+        return _halves(b, one, acc, weights, x)
 
-    def _by_halves(self, b, acc, weights, x, operands):
-        halves = []
-        for half in range(2):
-            take = range(32 * half, 32 * half + 32)
-            w, v = (shuffle(b, a, ir.Constant(BYTES_IR, ir.Undefined), take) for a in (weights, x))
-            pairs = call(b, "llvm.x86.avx2.pmadd.ub.sw", _HALF_WORDS, *operands(w, v))
-            quads = call(b, "llvm.x86.avx2.pmadd.wd", _HALF_LANES, pairs, const(_HALF_WORDS, 1))
-            lanes = range(8 * half, 8 * half + 8)
-            halves.append(b.add(shuffle(b, acc, ir.Constant(I32_IR, ir.Undefined), lanes), quads))
-        return shuffle(b, *halves, range(16))
+    def _pairs(self, b, codes, x):
+        return call(b, "llvm.x86.avx2.pmadd.ub.sw", _HALF_WORDS, codes, x)
+
+    def _quads(self, b, words, times=1):
+        return call(b, "llvm.x86.avx2.pmadd.wd", _HALF_LANES, words, const(_HALF_WORDS, times))
+
+    def _next(self, b, sums):
+        """The sums, before any that come later. Left alone, LLVM makes as many products as it can before it
+        adds them up, and runs out of registers. No instruction comes of it.
+        """
+        kind = ir.FunctionType(sums.type, [sums.type])
+        return b.asm(kind, "", "=x,0", [sums], side_effect=True)
