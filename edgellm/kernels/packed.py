@@ -7,7 +7,7 @@ from __future__ import annotations
 from edgellm.kernels.codes import codes4, codes5, codes6
 from edgellm.kernels.jit import CODES_IN_TURN, LARGEST_TILE, REQUESTS, device
 from edgellm.simd.arithmetic import shift_right_bytes
-from edgellm.simd.dots import dot4, dot4_small
+from edgellm.simd.dots import dot4, dot4_signed, dot4_small
 from edgellm.simd.ops import load_bytes
 from edgellm.simd.tiles import fetch_here, later
 
@@ -141,3 +141,38 @@ def dots6(low, high, w, x, nt):
         return low, high
     low, high = _half6(low, high, w, x, nt)
     return _half6(low, high, w + 192, x + 8 * nt, nt)
+
+
+@device
+def _group8(sums, w, x, nt):
+    """16 columns of bytes, written out: LLVM would leave a loop of them, on ARM."""
+    fetch_here(sums, w + AHEAD, MANY)
+    sums = dot4_signed(sums, load_bytes(w), x)
+    fetch_here(sums, w + 64 + AHEAD, MANY)
+    sums = dot4_signed(sums, load_bytes(w + 64), x + 4 * nt)
+    fetch_here(sums, w + 128 + AHEAD, MANY)
+    sums = dot4_signed(sums, load_bytes(w + 128), x + 8 * nt)
+    fetch_here(sums, w + 192 + AHEAD, MANY)
+    return dot4_signed(sums, load_bytes(w + 192), x + 12 * nt)
+
+
+@device
+def dots8(low, high, w, x, nt):
+    """32 columns of signed bytes."""
+    low = _group8(low, w, x, nt)
+    return low, _group8(high, later(w, low) + 256, x + 16 * nt, nt)
+
+
+@device
+def _dots8_by_steps(low, high, w, x, nt):
+    """`dots8` in a loop, where written out it would put sums on the stack."""
+    for i in range(4):
+        fetch_here(low, w + 64 * i + AHEAD, MANY)
+        low = dot4_signed(low, load_bytes(w + 64 * i), x + 4 * nt * i)
+        fetch_here(low, w + 256 + 64 * i + AHEAD, MANY)
+        high = dot4_signed(high, load_bytes(w + 256 + 64 * i), x + 4 * nt * (i + 4))
+    return low, high
+
+
+if CODES_IN_TURN:
+    dots8 = _dots8_by_steps

@@ -28,11 +28,10 @@ from edgellm.kernels.layout import (
     PANEL_Q6_K,
     PANEL_Q8_0,
 )
-from edgellm.kernels.packed import AHEAD, MANY, dots4, dots5, dots6, fetch, high_dots4, low_dots4
+from edgellm.kernels.packed import AHEAD, MANY, dots4, dots5, dots6, dots8, fetch, high_dots4, low_dots4
 from edgellm.simd.arithmetic import shift_left_i32, splat, to_f32
 from edgellm.simd.dots import (
     begin_partial,
-    dot4_signed,
     end_partial,
     fma_scaled,
     fma_two_rows,
@@ -42,8 +41,8 @@ from edgellm.simd.dots import (
     times_splat,
     zeros_i32,
 )
-from edgellm.simd.ops import load_bf16, load_bytes, load_f16, load_f32, load_i8, load_u8
-from edgellm.simd.tiles import fetch_here, fma_splat, pitch, size
+from edgellm.simd.ops import load_bf16, load_f16, load_f32, load_i8, load_u8
+from edgellm.simd.tiles import fetch_here, fma_splat, later, pitch, size
 
 # -- a block of 32 columns: the sums of the low and of the high 16, its codes being at `codes` and taken by
 # `dots`, then what they add. A scale is loaded where it is wanted: before, it would take registers from the
@@ -234,13 +233,9 @@ def q8_0(c, w, x, aux, x_stride, columns):
             low, high = start(c, aux + AUX_START_LOW * 4 * nt), start(c, aux + AUX_START_HIGH * 4 * nt)
         else:
             low, high = zeros_i32(c), zeros_i32(c)
-        for i in range(4):
-            fetch_here(c, w + 32 + 64 * i + AHEAD, MANY)
-            low = dot4_signed(low, load_bytes(w + 32 + 64 * i), x + 4 * nt * i)
-            fetch_here(c, w + 288 + 64 * i + AHEAD, MANY)
-            high = dot4_signed(high, load_bytes(w + 288 + 64 * i), x + 4 * nt * (i + 4))
+        low, high = dots8(low, high, w + 32, x, nt)
         fetch_here(c, w + AHEAD, MANY)
-        c = add_scaled(c, (low, high), aux, load_f16(w))
+        c = add_scaled(c, (low, high), aux, load_f16(later(w, high)))
         w += PANEL_Q8_0
         x += BLOCK * nt
         aux += AUX_WORDS * 4 * nt

@@ -34,6 +34,8 @@ class Neon(HardwareHalf):
     `addp` adds them there, and `sadalp` adds pairs of those into the accumulator.
     """
 
+    by_lane = True
+
     def dot4(self, b, acc, codes, x):
         quarters, v = [], _part(b, x, 0, 16)
         for i in range(4):

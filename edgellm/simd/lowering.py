@@ -52,6 +52,7 @@ def shuffle(b, a, other, lanes):
 class Lowering:
     """Plain LLVM IR: no instruction set in particular, and the same results."""
 
+    by_lane = False  # whether an instruction takes one lane of a vector with all of another
     partial = I32  # what sums of dot4_small are kept in, between `begin_partial` and `end_partial`
 
     def begin_partial(self, b, start):

@@ -17,6 +17,7 @@ from edgellm.simd.ops import broadcast, load, store
 from edgellm.simd.types import F32, F32_IR, I64_IR, LANES, Tile
 
 _I32, _F32 = ir.IntType(32), ir.FloatType()
+_LOADED = 4  # numbers of as many rows are loaded together, where instructions take them by lane
 
 
 def each(b, tile, emit):
@@ -35,11 +36,16 @@ def number_for(b, tile, n, base, step, kind):
     """
     together = tile.interleaved
     row = n // (tile.across * together) * together
-    place = b.add(base, b.mul(step, ir.Constant(I64_IR, row)))
-    if together == 1:
+    first, count = row, together
+    if ops.target.by_lane and together == 1 and isinstance(step, ir.Constant) and step.constant == 4:
+        first = row // _LOADED * _LOADED
+        count = min(_LOADED, tile.rows - first)
+    place = b.add(base, b.mul(step, ir.Constant(I64_IR, first)))
+    if count == 1:
         return broadcast(b, load(b, place, kind.element), kind)
-    numbers = load(b, place, ir.VectorType(kind.element, together))
-    return shuffle(b, numbers, ir.Constant(numbers.type, ir.Undefined), [i % together for i in range(LANES)])
+    numbers = load(b, place, ir.VectorType(kind.element, count))
+    lanes = [row - first + i % together for i in range(LANES)]
+    return shuffle(b, numbers, ir.Constant(numbers.type, ir.Undefined), lanes)
 
 
 def across(b, kind, row, n):
