@@ -193,6 +193,8 @@ class Kernel:
         if left or (times != 1 and inner == block):
             raise ValueError(f"{dots} dot products of a block are not a whole number of rounds of the loop")
 
+        stretch = self._stretch(inner, block)
+
         def whole_count(of: Callable[[Loop], int]) -> float:
             around = of(block) - of(inner) + (of(whole) - of(block)) / (256 // BLOCK // blocks)
             return (of(inner) * times + around) / blocks
@@ -204,9 +206,16 @@ class Kernel:
             dots / blocks,
             whole_count(lambda loop: self._matching(_is_load, loop)),
             whole_count(lambda loop: self._matching(_is_spill, loop)),
-            self._size(inner),
-            self._matching(_is_spill, inner),
+            self._size(stretch),
+            self._matching(_is_spill, stretch),
         )
+
+    def _stretch(self, inner: Loop, block: Loop) -> Loop:
+        """What stands among dot products: their loop, or of a whole block's, from the first to the last."""
+        if inner != block:
+            return inner
+        at = [i for i in range(inner.first, inner.last + 1) if self._dots(Loop(i, i))]
+        return Loop(at[0], at[-1])
 
 
 HEADER = """\

@@ -28,7 +28,7 @@ def _dot_products(address: int, rounds: int) -> None:
     acc = dots.zeros_i32(tiles.zeros(_TILE))
     codes = arithmetic.mask_bytes(ops.load_bytes(address), 63)
     for i in range(rounds):
-        acc = dots.dot4(acc, codes, address + 64 + 32 * (i % 16))
+        acc = dots.dot4(acc, codes, address + 64 + 32 * (i % 16), 0)
     tiles.store_rows(acc, address + 1024, 64)
 
 

@@ -30,9 +30,9 @@ def total_of(dots, low_dots, high_dots, zero):
         high_at = aux + AUX_START_HIGH * 4 * nt if zero else 0
         low, shift = begin_partial(c, low_at), aux + AUX_SHIFT * 4 * nt
         if nt == 1:  # one sum after the other would be waited for
-            low, high = dots(low, begin_second(zeros_i32(c), high_at), codes, x, nt)
+            low, high = dots(low, begin_second(zeros_i32(c), high_at), codes, x)
             return end_second(times_power(end_partial(low, low_at), shift), high, high_at)
-        total = times_power(end_partial(low_dots(low, codes, x, nt), low_at), shift)
-        return end_second(total, high_dots(begin_second(total, high_at), codes, x + 16 * nt, nt), high_at)
+        total = times_power(end_partial(low_dots(low, codes, x), low_at), shift)
+        return end_second(total, high_dots(begin_second(total, high_at), codes, x), high_at)
 
     return sums

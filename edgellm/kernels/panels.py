@@ -54,7 +54,7 @@ def sums_of(dots):
 
     @device
     def sums(c, codes, x, aux):
-        low, high = dots(begin_partial(c, 0), begin_partial(c, 0), codes, x, pitch(c))
+        low, high = dots(begin_partial(c, 0), begin_partial(c, 0), codes, x)
         return end_partial(low, 0), end_partial(high, 0)
 
     return sums
@@ -67,7 +67,7 @@ def sums_less_zero(dots):
     def sums(c, codes, x, aux):
         nt = pitch(c)
         low_start, high_start = aux + AUX_START_LOW * 4 * nt, aux + AUX_START_HIGH * 4 * nt
-        low, high = dots(begin_partial(c, low_start), begin_partial(c, high_start), codes, x, nt)
+        low, high = dots(begin_partial(c, low_start), begin_partial(c, high_start), codes, x)
         return end_partial(low, low_start), end_partial(high, high_start)
 
     return sums
@@ -80,7 +80,7 @@ def large_sums_less_zero(dots):
     def sums(c, codes, x, aux):
         nt = pitch(c)
         low, high = start(c, aux + AUX_START_LOW * 4 * nt), start(c, aux + AUX_START_HIGH * 4 * nt)
-        return dots(low, high, codes, x, nt)
+        return dots(low, high, codes, x)
 
     return sums
 
@@ -184,8 +184,9 @@ def _with_two_levels(c, w, x, aux, columns, sums, add, panel_block, block_bytes)
         for block in range(8):
             found = sums(c, w + 320 + block * block_bytes, x, aux)
             fetch(c, w + 320 // 8 * block)  # of what stands before the codes, an eighth
-            c = add(c, found, aux, d * to_f32(load_u8(w + 64 + 16 * block)))
-            c = add_minimum(c, aux, dmin * to_f32(load_u8(w + 192 + 16 * block)))
+            scales = later(w, found) + 16 * block
+            c = add(c, found, aux, d * to_f32(load_u8(scales + 64)))
+            c = add_minimum(c, aux, dmin * to_f32(load_u8(scales + 192)))
             x += BLOCK * nt
             aux += AUX_WORDS * 4 * nt
         w += panel_block
@@ -233,7 +234,7 @@ def q8_0(c, w, x, aux, x_stride, columns):
             low, high = start(c, aux + AUX_START_LOW * 4 * nt), start(c, aux + AUX_START_HIGH * 4 * nt)
         else:
             low, high = zeros_i32(c), zeros_i32(c)
-        low, high = dots8(low, high, w + 32, x, nt)
+        low, high = dots8(low, high, w + 32, x)
         fetch_here(c, w + AHEAD, MANY)
         c = add_scaled(c, (low, high), aux, load_f16(later(w, high)))
         w += PANEL_Q8_0

@@ -33,23 +33,23 @@ from edgellm.simd.tiles import beside, fetch_here, pitch
 
 
 @device
-def _nibbles(low, high, w, next_w, x, nt):
+def _nibbles(low, high, w, next_w, x):
     """32 columns of two panels."""
     for i in range(4):
         first_low, first_high = codes4(load_bytes(w + 64 * i))
         second_low, second_high = codes4(load_bytes(next_w + 64 * i))
-        low = dot4(low, beside(first_low, second_low), x + 4 * nt * i)
-        high = dot4(high, beside(first_high, second_high), x + 4 * nt * (i + 4))
+        low = dot4(low, beside(first_low, second_low), x, i)
+        high = dot4(high, beside(first_high, second_high), x, i + 4)
     return low, high
 
 
 @device
-def _bytes(low, high, w, next_w, x, nt):
+def _bytes(low, high, w, next_w, x):
     """The same of bytes."""
     for i in range(4):
         at, next_at = w + 64 * i, next_w + 64 * i
-        low = dot4(low, beside(load_bytes(at), load_bytes(next_at)), x + 4 * nt * i)
-        high = dot4(high, beside(load_bytes(at + 256), load_bytes(next_at + 256)), x + 4 * nt * (i + 4))
+        low = dot4(low, beside(load_bytes(at), load_bytes(next_at)), x, i)
+        high = dot4(high, beside(load_bytes(at + 256), load_bytes(next_at + 256)), x, i + 4)
     return low, high
 
 
@@ -61,7 +61,7 @@ def _blocks(dots, add, panel_block):
         nt, apart = pitch(c), columns // BLOCK * panel_block
         for _ in range(columns // BLOCK):
             low, high = start(c, aux + AUX_START_LOW * 4 * nt), start(c, aux + AUX_START_HIGH * 4 * nt)
-            low, high = dots(low, high, w + 32, w + apart + 32, x, nt)
+            low, high = dots(low, high, w + 32, w + apart + 32, x)
             fetch_here(c, ahead, 1)
             c = add(c, (low, high), aux, beside(load_f16(w), load_f16(w + apart)))
             w += panel_block

@@ -184,7 +184,7 @@ _begin, _end = (interleave, apart) if MATRIX_PRODUCTS else (_same, _same)
 
 
 @device
-def _matrix_dots(low, high, w, x, nt):
+def _matrix_dots(low, high, w, x):
     """32 columns, 8 at a time, of two tokens."""
     low = dot8(low, load_bytes(w), load_bytes(w + 64), x)
     high = dot8(high, load_bytes(w + 256), load_bytes(w + 320), x + 32)
@@ -193,30 +193,32 @@ def _matrix_dots(low, high, w, x, nt):
     return low, high
 
 
-def _group(dot):
+def _group(dot, first):
+    word_0, word_1, word_2, word_3 = range(first, first + 4)
+
     @device
-    def dots(sums, w, x, nt):
+    def dots(sums, w, x):
         """16 columns, written out: LLVM would leave a loop of them, on ARM."""
-        sums = dot(sums, _words(w), x)
-        sums = dot(sums, _words(w + 64), x + 4 * nt)
-        sums = dot(sums, _words(w + 128), x + 8 * nt)
-        return dot(sums, _words(w + 192), x + 12 * nt)
+        sums = dot(sums, _words(w + 64 * word_0), x, word_0)
+        sums = dot(sums, _words(w + 64 * word_1), x, word_1)
+        sums = dot(sums, _words(w + 64 * word_2), x, word_2)
+        return dot(sums, _words(w + 64 * word_3), x, word_3)
 
     return dots
 
 
-def _dots(dot, group):
+def _dots(dot, low_group, high_group):
     @device
-    def by_steps(low, high, w, x, nt):
+    def by_steps(low, high, w, x):
         for i in range(4):
-            low = dot(low, _words(w + 64 * i), x + 4 * nt * i)
-            high = dot(high, _words(w + 256 + 64 * i), x + 4 * nt * (i + 4))
+            low = dot(low, _words(w + 64 * i), x, i)
+            high = dot(high, _words(w + 256 + 64 * i), x, i + 4)
         return low, high
 
     @device
-    def low_first(low, high, w, x, nt):
-        low = group(low, w, x, nt)
-        return low, group(high, later(w, low) + 256, x + 16 * nt, nt)
+    def low_first(low, high, w, x):
+        low = low_group(low, w, x)
+        return low, high_group(high, later(w, low), x)
 
     # Where both sums take most registers, prompts are faster when the low ones are done before the high ones
     # begin: by 9 to 18% with AVX-VNNI. Written out so, ARM's loop for two tokens has a fifth less in it; but
@@ -224,16 +226,10 @@ def _dots(dot, group):
     return by_steps if CODES_IN_TURN or LARGEST_TILE == 8 else low_first
 
 
-_small_group, _large_group = _group(dot4_small), _group(dot4)
-
-
-@device
-def _high_dots(sums, w, x, nt):
-    return _small_group(sums, w + 256, x, nt)
-
-
-_small_dots = _matrix_dots if MATRIX_PRODUCTS else _dots(dot4_small, _small_group)
-_large_dots = _matrix_dots if MATRIX_PRODUCTS else _dots(dot4, _large_group)
+_small_groups = [_group(dot4_small, first) for first in (0, 4)]
+_large_groups = [_group(dot4, first) for first in (0, 4)]
+_small_dots = _matrix_dots if MATRIX_PRODUCTS else _dots(dot4_small, *_small_groups)
+_large_dots = _matrix_dots if MATRIX_PRODUCTS else _dots(dot4, *_large_groups)
 
 
 def _scale(sums, scaled):
@@ -261,8 +257,8 @@ def _two_scales(c, w, x, aux):
     return add_two_scaled(c, _large_less_zero(c, w, x, aux), aux, _rows(w, 0), _rows(w, 1))
 
 
-_less_zero4 = _scale(*nibble_sums(_small_dots, _small_group, _high_dots, zero=True))
-_minimum4 = _minimum(*nibble_sums(_small_dots, _small_group, _high_dots, zero=False))
+_less_zero4 = _scale(*nibble_sums(_small_dots, *_small_groups, zero=True))
+_minimum4 = _minimum(*nibble_sums(_small_dots, *_small_groups, zero=False))
 _less_zero5 = _scale(sums_less_zero(_small_dots), add_scaled)
 _minimum5 = _minimum(sums_of(_small_dots), add_scaled)
 _bytes = _scale(sums_of(_large_dots), add_scaled)

@@ -98,24 +98,31 @@ def _start(b, tile, kind, address, n):
 
 
 def _dot(method):
-    @intrinsic
-    def op(typing, tile, weights, address):
+    @intrinsic(prefer_literal=True)
+    def op(typing, tile, weights, address, word):
+        after = word.literal_value * tile.pitch if isinstance(word, types.IntegerLiteral) else None
+
         def emit(context, b, signature, args):
-            acc, w, x = args
+            acc, w, x, number = args
             lower = getattr(ops.target, method)
+            if after is None:
+                x = b.add(x, b.mul(number, ir.Constant(I64_IR, 4 * tile.pitch)))
 
             def one(n, vector):
                 codes = across(b, weights, w, n)
-                return lower(b, vector, codes, b.bitcast(number_for(b, tile, n, x, _STEP, I32_IR), BYTES_IR))
+                four = number_for(b, tile, n, x, _STEP, I32_IR, after)
+                return lower(b, vector, codes, b.bitcast(four, BYTES_IR))
 
             return each(b, acc, one)
 
-        return tile(tile, weights, types.int64), emit
+        return tile(tile, weights, types.int64, word), emit
 
     return op
 
 
-dot4 = _dot("dot4")  # tile n += the four products of each lane's u8 codes with the four s8 at address + 4n
+# tile n += the four products of each lane's u8 codes with the four s8 of word number `word` of row n: at
+# `address` stand a word of each row, the next word of each ... A literal number is one of a block's eight.
+dot4 = _dot("dot4")
 dot4_small = _dot("dot4_small")  # the same on partial sums, for codes of at most 31
 dot4_signed = _dot("dot4_signed")  # the same for signed weights of the full range
 

@@ -30,21 +30,22 @@ def each(b, tile, emit):
     return out
 
 
-def number_for(b, tile, n, base, step, kind):
-    """In all lanes of `kind`, the number for the row of vector n; row r's is at base + step * r. Those of
-    interleaved rows come in turn, and stand side by side.
+def number_for(b, tile, n, base, step, kind, after=None):
+    """In all lanes of `kind`, the number for the row of vector n; row r's is at base + step * (after + r).
+    Those of interleaved rows come in turn, and stand side by side. Where `after` is told, there are more
+    numbers than rows: as many as fill the last `_LOADED`.
     """
     together = tile.interleaved
-    row = n // (tile.across * together) * together
-    first, count = row, together
+    number = (after or 0) + n // (tile.across * together) * together
+    first, count = number, together
     if ops.target.by_lane and together == 1 and isinstance(step, ir.Constant) and step.constant == 4:
-        first = row // _LOADED * _LOADED
-        count = min(_LOADED, tile.rows - first)
+        first = number // _LOADED * _LOADED
+        count = _LOADED if after is not None else min(_LOADED, tile.rows - first)
     place = b.add(base, b.mul(step, ir.Constant(I64_IR, first)))
     if count == 1:
         return broadcast(b, load(b, place, kind.element), kind)
     numbers = load(b, place, ir.VectorType(kind.element, count))
-    lanes = [row - first + i % together for i in range(LANES)]
+    lanes = [number - first + i % together for i in range(LANES)]
     return shuffle(b, numbers, ir.Constant(numbers.type, ir.Undefined), lanes)
 
 
@@ -246,10 +247,15 @@ def load_rows(typing, like, address, stride):
 
 @intrinsic
 def later(typing, address, tile):
-    """The address, which on a target whose registers run out is not known before the tile's sums are."""
+    """The address, which on a target whose registers run out is not known before the tile's sums are; of
+    several tiles, the last one's.
+    """
 
     def emit(context, b, signature, args):
-        return ops.target.later(b, args[0], b.extract_value(args[1], tile.count - 1))
+        sums, kind = args[1], tile
+        if isinstance(tile, types.UniTuple):
+            sums, kind = b.extract_value(sums, tile.count - 1), tile.dtype
+        return ops.target.later(b, args[0], b.extract_value(sums, kind.count - 1))
 
     return types.int64(types.int64, tile), emit
 
