@@ -28,6 +28,10 @@ def fetch(tile, w):
     fetch_here(tile, w + AHEAD, _FEW)
 
 
+# Nibbles and bytes are written out, so that the words' numbers are known: LLVM would leave a loop of them for
+# ARM, and load each word by itself.
+
+
 @device
 def dots4(low, high, w, x):
     """32 columns of nibbles at w."""
