@@ -6,8 +6,8 @@ high columns' sums follow the low ones' in the same registers:
     in between      total = total << shift             16 times the ratio is 2 to the power of that
     high columns    total = total + start + 16 * dots
 
-They are integers all the while, and make the same bits as two sums. Four tokens take 0.75 to 1 of the time
-with AVX-VNNI, 0.82 to 1 with AVX2: the less, the more other processes want of the core.
+They are integers all the while, and make the same bits as two sums. From L2 four tokens take 0.72 to 0.9 of
+the time with AVX-VNNI, 0.79 to 1 with AVX2: the less, the more other programs want of the core.
 """
 
 from __future__ import annotations
