@@ -73,7 +73,7 @@ class Count:
     dots: float
     loads: float
     spills: float  # loads and stores of the stack
-    dot_loop: int  # instructions of the innermost loop with dot products, as they stand
+    dot_loop: int  # instructions of the dot products' loop, or, written out, from the first to the last
     dot_loop_spills: int
 
 

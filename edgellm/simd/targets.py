@@ -44,7 +44,18 @@ _VNNI = _AVX2 | {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"}
 
 TARGETS = (
     Target("avx512-vnni", "x86_64", _VNNI, None, "", (8, 4, 2, 1), (12, 4, 2), 0x80, True),
-    Target("avx-vnni", "x86_64", _AVX2 | {"avxvnni"}, None, "", (4, 2, 1), (6, 4, 2), 0x80, True, True),
+    Target(
+        "avx-vnni",
+        "x86_64",
+        _AVX2 | {"avxvnni"},
+        None,
+        "",
+        (4, 2, 1),
+        (6, 4, 2),
+        0x80,
+        nibbles_in_place=True,
+        sums_in_turn=True,
+    ),
     Target(
         "avx2",
         "x86_64",

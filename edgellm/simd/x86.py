@@ -100,16 +100,13 @@ class AVX2(_Halves):
         return b.add(sums, start())
 
     def dot4(self, b, acc, codes, x):
-        def one(sums, w, v):
-            return self._next(b, b.add(sums, self._quads(b, self._pairs(b, w, v))))
-
-        return _halves(b, one, acc, codes, x)
+        return _halves(b, lambda *args: self._add_quads(b, *args), acc, codes, x)
 
     def dot4_signed(self, b, acc, weights, x):
         def one(sums, w, v):
             absolute = call(b, "llvm.abs.v32i8", _HALF_BYTES, w, ir.Constant(ir.IntType(1), 0))
             signed = call(b, "llvm.x86.avx2.psign.b", _HALF_BYTES, v, w)
-            return self._next(b, b.add(sums, self._quads(b, self._pairs(b, absolute, signed))))
+            return self._add_quads(b, sums, absolute, signed)
 
         return _halves(b, one, acc, weights, x)
 
@@ -118,6 +115,9 @@ class AVX2(_Halves):
 
     def _quads(self, b, words, times=1):
         return call(b, "llvm.x86.avx2.pmadd.wd", _HALF_LANES, words, const(_HALF_WORDS, times))
+
+    def _add_quads(self, b, sums, codes, x):
+        return self._next(b, b.add(sums, self._quads(b, self._pairs(b, codes, x))))
 
     def _next(self, b, sums):
         """The sums, before any that come later. Left alone, LLVM makes as many products as it can before it

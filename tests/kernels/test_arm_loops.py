@@ -61,6 +61,16 @@ def test_a_listing_is_counted_as_by_hand():
     )
 
 
+def test_among_products_that_are_written_out_is_what_stands_between_them():
+    """A loop of 32 products is over a whole block: what is put away before or after them is around them."""
+    products = ["\tsdot\tv3.4s, v2.16b, v1.16b"] * 32
+    products[16:16] = ["\tldr\tq2, [sp, #64]"]
+    lines = [".LBB0_1:", "\tstr\tq8, [sp, #32]", *products, "\tldr\tq8, [sp, #32]"]
+    lines += ["\tscvtf\tv3.4s, v3.4s"] * 8 + ["\tb.gt\t.LBB0_1", "\tret"]
+    (count,) = arm_table.Kernel("\n".join(lines)).counts((1,), "q8_0")
+    assert (count.dot_loop, count.dot_loop_spills, count.spills) == (33, 1, 3)
+
+
 def test_loops_that_do_not_fit_the_arithmetic_are_refused():
     with pytest.raises(ValueError, match="2 token tiles"):
         arm_table.Kernel(LISTING).counts((2, 1), "q8_0")
