@@ -10,11 +10,11 @@ from __future__ import annotations
 from edgellm.kernels.jit import LARGEST_TILE, device
 from edgellm.kernels.layout import LANES, MM_Y_STRIDE
 from edgellm.kernels.quantize import APART, spare
+from edgellm.simd.fetching import fetch_rows
 from edgellm.simd.ops import get_i64, load_f32, store_f32
 from edgellm.simd.tiles import (
     add_row,
     add_rows,
-    fetch_rows,
     load_pairs,
     load_rows,
     pair_firsts,

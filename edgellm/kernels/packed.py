@@ -8,8 +8,9 @@ from edgellm.kernels.codes import codes4, codes5, codes6
 from edgellm.kernels.jit import CODES_IN_TURN, LARGEST_TILE, REQUESTS, device
 from edgellm.simd.arithmetic import shift_right_bytes
 from edgellm.simd.dots import dot4, dot4_signed, dot4_small
+from edgellm.simd.fetching import fetch_here, later
 from edgellm.simd.ops import load_bytes
-from edgellm.simd.tiles import fetch_here, later, pitch
+from edgellm.simd.tiles import pitch
 
 # Weights are fetched into L2 before their use, by the tiles that `targets.requests` names: early enough for
 # a memory whose neighbours keep it busy. A Xeon that waits for lines asked for 3 KB ahead takes up to a fifth

@@ -41,8 +41,9 @@ from edgellm.simd.dots import (
     times_splat,
     zeros_i32,
 )
+from edgellm.simd.fetching import fetch_here, later
 from edgellm.simd.ops import load_bf16, load_f16, load_f32, load_i8, load_u8
-from edgellm.simd.tiles import fetch_here, fma_splat, later, pitch, size
+from edgellm.simd.tiles import fma_splat, pitch, size
 
 # -- a block of 32 columns: the sums of the low and of the high 16, its codes being at `codes` and taken by
 # `dots`, then what they add. A scale is loaded where it is wanted: before, it would take registers from the

@@ -40,8 +40,9 @@ from edgellm.kernels.outputs import (
     passes_of,
     within,
 )
+from edgellm.simd.fetching import fetch_ahead
 from edgellm.simd.ops import get_i64
-from edgellm.simd.tiles import fetch_ahead, load_rows, pitch, store_rows, zeros, zeros_part
+from edgellm.simd.tiles import load_rows, pitch, store_rows, zeros, zeros_part
 
 _FETCHED = 1024  # bytes of the next piece of a panel that are fetched with a tile
 _SHARE = LARGEST_TILE // PANELS_TOGETHER  # rows of a tile that panels take together

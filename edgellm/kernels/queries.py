@@ -26,8 +26,9 @@ from edgellm.kernels.layout import (
 from edgellm.kernels.math import LOG2_E
 from edgellm.simd.arithmetic import splat
 from edgellm.simd.columns import ROWS, store_columns
+from edgellm.simd.fetching import fetch_ahead
 from edgellm.simd.ops import get_f32, get_i64, load_f32, put_i64, scatter_f32
-from edgellm.simd.tiles import fetch_ahead, zeros
+from edgellm.simd.tiles import zeros
 
 
 @device

@@ -18,11 +18,11 @@ from edgellm.kernels.jit import ATTENTION_TILES, REQUESTS, device, float32, int3
 from edgellm.kernels.layout import KV_BLOCK, LANES, PAGE, SPAN
 from edgellm.kernels.math import exp2_of_negative
 from edgellm.simd.arithmetic import fma, lane_numbers, maximum, splat, splat_i32, to_f32, where_at_most
+from edgellm.simd.fetching import fetch_ahead
 from edgellm.simd.folds import max_f32, sum_f32
 from edgellm.simd.ops import get_i32, load_f16, load_f32, load_i8, put_f32, store_f32
 from edgellm.simd.tiles import (
     beside,
-    fetch_ahead,
     fma_row,
     fma_splat,
     load_rows,

@@ -28,8 +28,9 @@ from edgellm.kernels.layout import (
 )
 from edgellm.kernels.panels import add_nibbles, add_scaled
 from edgellm.simd.dots import dot4, start
+from edgellm.simd.fetching import fetch_here
 from edgellm.simd.ops import load_bytes, load_f16
-from edgellm.simd.tiles import beside, fetch_here, pitch
+from edgellm.simd.tiles import beside, pitch
 
 
 @device

@@ -41,9 +41,10 @@ from edgellm.kernels.panels import (
 )
 from edgellm.simd.arithmetic import shift_right_bytes, splat, to_f32
 from edgellm.simd.dots import dot4, dot4_small
+from edgellm.simd.fetching import fetch_here, later
 from edgellm.simd.interleaved import apart, dot8, interleave, store_alternating
 from edgellm.simd.ops import load_bytes, load_f16, load_f32, load_i8, load_u8, store_bytes, store_f32
-from edgellm.simd.tiles import beside, fetch_here, later, pitch
+from edgellm.simd.tiles import beside, pitch
 
 _ROWS = 128 if MATRIX_PRODUCTS else 64  # bytes of an f32 for each row
 _BLOCK = WIDE_CODES + 2 * _ROWS

@@ -22,7 +22,7 @@ class Target:
     two of them. With `nibbles_in_place` a code whose nibble is the high one of its byte is multiplied there:
     by 16 or 4. With `sums_in_turn` registers do not hold the sums of both halves of a block beside a tile's
     results. With `matrix_products` an instruction multiplies rows by tokens. With `codes_in_turn`
-    registers do not hold both halves of a block's codes of 5 or 6 bits.
+    registers do not hold both halves of a block's codes of 5 or 6 bits, nor what steps written out load.
     """
 
     name: str

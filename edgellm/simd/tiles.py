@@ -12,11 +12,11 @@ from numba.extending import intrinsic
 
 from edgellm.simd import ops
 from edgellm.simd.arithmetic import larger, smaller
-from edgellm.simd.lowering import call, shuffle
+from edgellm.simd.lowering import shuffle
 from edgellm.simd.ops import broadcast, load, store
 from edgellm.simd.types import F32, F32_IR, I64_IR, LANES, Tile
 
-_I32, _F32 = ir.IntType(32), ir.FloatType()
+_F32 = ir.FloatType()
 _LOADED = 4  # numbers of as many rows are loaded together, where instructions take them by lane
 
 
@@ -54,7 +54,7 @@ def across(b, kind, row, n):
     return b.extract_value(row, n % kind.across) if isinstance(kind, Tile) else row
 
 
-def _place(b, tile, base, stride, n):
+def place_of(b, tile, base, stride, n):
     """Where vector n of a tile stands whose rows are `stride` bytes apart."""
     row, column = divmod(n, tile.across)
     start = b.add(base, b.mul(stride, ir.Constant(I64_IR, row)))
@@ -120,53 +120,6 @@ def pitch(typing, tile):
     return types.int64(tile), lambda context, b, signature, args: ir.Constant(I64_IR, rows)
 
 
-def _ask(b, address, locality):
-    """Ask for the line at address: into L2 (locality 2) or L1 (3)."""
-    place = b.inttoptr(address, ir.IntType(8).as_pointer())
-    read, near, data = (ir.Constant(_I32, n) for n in (0, locality, 1))
-    call(b, "llvm.prefetch.p0", ir.VoidType(), place, read, near, data)
-
-
-def _fetch(pinned):
-    @intrinsic(prefer_literal=True)
-    def op(typing, tile, address, least):
-        if not isinstance(least, types.IntegerLiteral):
-            return None
-
-        def emit(context, b, signature, args):
-            def stay():  # no instruction, but LLVM moves no load and no other request across it
-                if pinned:
-                    b.fence("seq_cst", "singlethread")
-
-            if tile.count >= least.literal_value:
-                stay()
-                _ask(b, args[1], 2)
-                stay()
-            return context.get_dummy_value()
-
-        return types.none(tile, types.int64, least), emit
-
-    return op
-
-
-# For a tile of `least` tokens or more, ask for the line at address, into L2: where LLVM sees fit, mostly
-# beside other requests; or exactly here.
-fetch_ahead = _fetch(pinned=False)
-fetch_here = _fetch(pinned=True)
-
-
-@intrinsic
-def fetch_rows(typing, like, address, stride):
-    """Ask for what `load_rows` would load, into L1."""
-
-    def emit(context, b, signature, args):
-        for n in range(like.count):
-            _ask(b, _place(b, like, args[1], args[2], n), 3)
-        return context.get_dummy_value()
-
-    return types.none(like, types.int64, types.int64), emit
-
-
 @intrinsic(prefer_literal=True)
 def fma_splat(typing, acc, row, address, stride):
     """acc[n] + row * the f32 at address + n * stride; `row` is a vector, or as many as a row of acc has."""
@@ -229,7 +182,7 @@ def add_rows(typing, acc, address, stride):
 
     def emit(context, b, signature, args):
         tile, base, step = args
-        return each(b, tile, lambda n, v: b.fadd(v, load(b, _place(b, acc, base, step, n), F32_IR)))
+        return each(b, tile, lambda n, v: b.fadd(v, load(b, place_of(b, acc, base, step, n), F32_IR)))
 
     return acc(acc, types.int64, types.int64), emit
 
@@ -240,24 +193,9 @@ def load_rows(typing, like, address, stride):
 
     def emit(context, b, signature, args):
         tile, base, step = args
-        return each(b, tile, lambda n, v: load(b, _place(b, like, base, step, n), F32_IR))
+        return each(b, tile, lambda n, v: load(b, place_of(b, like, base, step, n), F32_IR))
 
     return like(like, types.int64, types.int64), emit
-
-
-@intrinsic
-def later(typing, address, tile):
-    """The address, which on a target whose registers run out is not known before the tile's sums are; of
-    several tiles, the last one's.
-    """
-
-    def emit(context, b, signature, args):
-        sums, kind = args[1], tile
-        if isinstance(tile, types.UniTuple):
-            sums, kind = b.extract_value(sums, tile.count - 1), tile.dtype
-        return ops.target.later(b, args[0], b.extract_value(sums, kind.count - 1))
-
-    return types.int64(types.int64, tile), emit
 
 
 def _fold_all(combine):
@@ -291,7 +229,7 @@ def load_pairs(typing, like, address, stride):
             row, column = divmod(n, like.across)
             if row % 2:
                 return ir.Constant(v.type, None)
-            return load(b, _place(b, like, base, step, row // 2 * like.across + column), F32_IR)
+            return load(b, place_of(b, like, base, step, row // 2 * like.across + column), F32_IR)
 
         return each(b, tile, one)
 
@@ -335,7 +273,7 @@ def store_rows(typing, tile, address, stride):
 
     def emit(context, b, signature, args):
         for n in range(tile.count):
-            store(b, b.extract_value(args[0], n), _place(b, tile, args[1], args[2], n))
+            store(b, b.extract_value(args[0], n), place_of(b, tile, args[1], args[2], n))
         return context.get_dummy_value()
 
     return types.none(tile, types.int64, types.int64), emit

@@ -96,7 +96,7 @@ class AVX2(_Halves):
         return ir.Constant(WORDS.ir, None)
 
     def end_second(self, b, total, acc, start, alone):
-        sums = _halves(b, lambda words, total: b.add(self._quads(b, words, 16), total), acc, total)
+        sums = _halves(b, lambda words, before: b.add(self._quads(b, words, 16), before), acc, total)
         return b.add(sums, start())
 
     def dot4(self, b, acc, codes, x):
