@@ -13,6 +13,8 @@ from edgellm.kernels.jit import device
 from edgellm.kernels.layout import (
     C_WORKER,
     C_WORKERS,
+    LOST,
+    STATE_BITS,
     W_BENCHED,
     W_CLOCK,
     W_HOLDS,
@@ -57,11 +59,17 @@ def _bench(control, number, now):
 
 
 @device
+def _holds(control, number):
+    """Whether others wait for a chunk of this worker's: not for one that was taken over."""
+    state = atomic_load(worker_words(control, number) + 8 * W_HOLDS) & ((1 << STATE_BITS) - 1)
+    return state != 0 and state != LOST
+
+
+@device
 def bench_holders(control, now):
     """Whoever holds a chunk now holds up worker 0."""
     for w in range(1, get_i64(control + 8 * C_WORKERS)):
-        holds = atomic_load(worker_words(control, w) + 8 * W_HOLDS) != 0
-        if holds and atomic_load(worker_words(control, w) + 8 * W_BENCHED) == 0:
+        if _holds(control, w) and atomic_load(worker_words(control, w) + 8 * W_BENCHED) == 0:
             _bench(control, w, now)
 
 
@@ -70,7 +78,7 @@ def make_room(control, number, now):
     """Worker 0, which nobody can replace, is held up: let the last of the others give it a core."""
     last = number + 1 == get_i64(control + 8 * C_WORKERS)
     turn = last or atomic_load(worker_words(control, number + 1) + 8 * W_BENCHED) != 0
-    if turn and atomic_load(worker_words(control, 0) + 8 * W_HOLDS) != 0:
+    if turn and _holds(control, 0):
         _bench(control, number, now)
         sit_out(control, number)
 

@@ -31,7 +31,8 @@ H_PARTS_LEFT = 15  # (serial:40, parts that nobody has taken:24)
 H_PARTS_DONE = 16
 H_PART_KERNEL = 17  # address
 H_PART_ARGS = 18  # address
-HEADER_WORDS = 19
+H_TEAM = 19  # address of the control block of the team that walks the plan, or 0
+HEADER_WORDS = 20
 
 # An attention item: first row, rows, first position, address of the page table (i32). IT_SPAN is -1 for all
 # keys, else the number of the one span to attend to, whose result goes to slot IT_SLOT.
@@ -294,12 +295,15 @@ C_WORKERS = 36
 C_MUTEX, C_CONDITION = 48, 64
 C_WORKER = 80  # then 16 words for each worker:
 W_LEFT = 0  # the last epoch that it left
-W_HOLDS = 1  # whether it holds a chunk
+W_HOLDS = 1  # 0, or what it holds: a chunk that is its own, offers, or has lost (kernels/standing_in.py)
 W_BENCHED = 2  # whether it is to take none
 W_UNTIL = 3  # the time (ns) at which that ends or ended
 W_CLOCK = 4  # room for a timespec
 W_PENALTY = 6  # for how long (ns) it was benched last
+W_SERIAL = 7  # of its last offer
 WORKER_WORDS = 16
+HELD, OFFERED, LOST = range(1, 4)  # the lowest bits of W_HOLDS
+STATE_BITS = 2
 MOST_SHARES = 8  # tickets of an op: as many as a cache line has words
 TICKET_WORDS = 16  # of an op: tickets at 0 to 7, done at 8, each (epoch:40, count:24)
 TICKET_SHIFT = 24  # of a word that counts down: of what it counts, above; how much is left, below

@@ -65,6 +65,7 @@ from edgellm.kernels.outputs import (
     WAITING,
     begin_sums,
     end_sums,
+    fetch_for_hand_over,
     fetch_residual,
     fitting,
     hand_over,
@@ -74,6 +75,7 @@ from edgellm.kernels.outputs import (
 )
 from edgellm.kernels.parts import tiles_of_two_panels, wide_tiles
 from edgellm.kernels.sizes import of_any_size
+from edgellm.kernels.standing_in import claim, offer
 from edgellm.kernels.two_panels import TWO_PANELS
 from edgellm.kernels.wide import WIDE
 from edgellm.simd.ops import get_i64, room
@@ -133,7 +135,9 @@ def _tile(
 
 
 @device
-def _rows(nt, against, block_columns, block_bytes, x_bytes, row, rows, first, last, sums, args):
+def _rows(
+    nt, against, block_columns, block_bytes, x_bytes, row, rows, first, last, sums, args, header, worker
+):  # fmt: skip
     """A tile's rows and all panels of the chunk; how many rows there were. Sums wait at `sums`, if not 0."""
     planes, y_stride = get_i64(args + 8 * MM_PLANES), get_i64(args + 8 * MM_Y_STRIDE)
     bias, offset = get_i64(args + 8 * MM_BIAS), row // planes * y_stride
@@ -143,12 +147,15 @@ def _rows(nt, against, block_columns, block_bytes, x_bytes, row, rows, first, la
     for begin in range(first, last, run):
         end = min(begin + run, last)
         place, stride = (sums - begin * LANES * 4, SUMS_STRIDE) if sums else (y, y_stride)
+        rows_out = min(taken, rows - row) // planes
         b, r = (0, 0) if sums else (bias, residual)
+        if sums:
+            fetch_for_hand_over(begin, end, rows_out, y, y_stride, residual)
         _tile(
             nt, against, block_columns, block_bytes, x_bytes, row, rows, begin, end, place, stride, b, r, args
         )  # fmt: skip
-        if sums:
-            hand_over(place, begin, end, min(taken, rows - row) // planes, y, y_stride, bias, residual)
+        if sums and claim(header, worker):
+            hand_over(place, begin, end, rows_out, y, y_stride, bias, residual)
     return taken
 
 
@@ -166,13 +173,18 @@ def _extent(args, header, chunk):
 
 
 @device
-def _tiles(against, block_columns, block_bytes, x_bytes, row, rows, first, last, args):
+def _tiles(
+    against, block_columns, block_bytes, x_bytes, row, rows, first, last, offered, args, header, worker
+):  # fmt: skip
     """Tiles of every size, the largest first."""
-    sums = room(SUMS) if waits(args, rows - row) else 0
+    sums = room(SUMS) if offered or waits(args, rows - row) else 0
     nt, planes = LARGEST_TILE, get_i64(args + 8 * MM_PLANES)
     while row < rows:
         nt = fitting(nt, rows - row, x_bytes, planes)
-        row += _rows(nt, against, block_columns, block_bytes, x_bytes, row, rows, first, last, sums, args)
+        row += _rows(
+            nt, against, block_columns, block_bytes, x_bytes, row, rows, first, last, sums, args, header,
+            worker,
+        )  # fmt: skip
 
 
 def _kernel(panel, block_columns, block_bytes):
@@ -181,7 +193,11 @@ def _kernel(panel, block_columns, block_bytes):
 
     def matmul(args, header, chunk, worker):
         row, rows, first, last = _extent(args, header, chunk)
-        _tiles(against, block_columns, block_bytes, x_bytes, row, rows, first, last, args)
+        offered = rows - row < MANY and offer(header, chunk, worker)
+        _tiles(
+            against, block_columns, block_bytes, x_bytes, row, rows, first, last, offered, args, header,
+            worker,
+        )  # fmt: skip
 
     return matmul
 
@@ -191,11 +207,14 @@ def _wide_kernel(panel, unpack, wide, block_columns, block_bytes):
 
     def matmul(args, header, chunk, worker):
         row, rows, first, last = _extent(args, header, chunk)
+        offered = rows - row < MANY and offer(header, chunk, worker)
         if rows - row >= MANY:
             row = wide_tiles(
                 worker, panel, unpack, wide, block_columns, block_bytes, row, rows, first, last, args
             )
-        _tiles(against, block_columns, block_bytes, 1, row, rows, first, last, args)
+        _tiles(
+            against, block_columns, block_bytes, 1, row, rows, first, last, offered, args, header, worker
+        )  # fmt: skip
 
     return matmul
 
@@ -205,9 +224,12 @@ def _two_panel_kernel(panel, pair, block_columns, block_bytes):
 
     def matmul(args, header, chunk, worker):
         row, rows, first, last = _extent(args, header, chunk)
+        offered = rows - row < MANY and offer(header, chunk, worker)
         if rows - row >= MANY:
             row = tiles_of_two_panels(panel, pair, block_columns, block_bytes, row, rows, first, last, args)
-        _tiles(against, block_columns, block_bytes, 1, row, rows, first, last, args)
+        _tiles(
+            against, block_columns, block_bytes, 1, row, rows, first, last, offered, args, header, worker
+        )  # fmt: skip
 
     return matmul
 

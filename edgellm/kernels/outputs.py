@@ -2,7 +2,8 @@
 
 A row's sums go to y as soon as they are whole, a cache line for each row and panel. For few rows of a large y
 they wait for 64 panels in a worker's own room: a Xeon's core that reads weights from memory at 19 GB/s, and
-after each panel writes a line in each of four places, reads 15.6; with runs of lines, 18.5.
+after each panel writes a line in each of four places, reads 15.6; with runs of lines, 18.5. So do those of a
+chunk that another worker may take over (`standing_in.py`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from edgellm.kernels.jit import LARGEST_TILE, device
 from edgellm.kernels.layout import LANES, MM_Y_STRIDE
 from edgellm.kernels.quantize import APART, spare
-from edgellm.simd.fetching import fetch_rows
+from edgellm.simd.fetching import fetch_ahead, fetch_rows, fetch_to_write
 from edgellm.simd.ops import get_i64, load_f32, store_f32
 from edgellm.simd.tiles import (
     add_row,
@@ -20,6 +21,7 @@ from edgellm.simd.tiles import (
     pair_firsts,
     pair_sums,
     store_rows,
+    zeros,
     zeros_like,
 )
 
@@ -103,6 +105,16 @@ def within(address, at):
 def waits(args, rows):
     """Whether so many rows' sums wait for 64 panels: few rows of much. Tiles of two rows have two places."""
     return LARGEST_TILE > 2 and 1 < rows < MANY and rows * get_i64(args + 8 * MM_Y_STRIDE) >= _MUCH
+
+
+@device
+def fetch_for_hand_over(first, last, rows, y, y_stride, residual):
+    """Ask for what `hand_over` will write and add: a burst of lines that other cores may have."""
+    for row in range(rows):
+        for at in range(row * y_stride + first * LANES * 4, row * y_stride + last * LANES * 4, LANES * 4):
+            fetch_to_write(y + at)
+            if residual != 0:
+                fetch_ahead(zeros(1), residual + at, 1)
 
 
 @device

@@ -17,8 +17,7 @@ change, so a worker that reads them looks twice.
 
 from __future__ import annotations
 
-from edgellm.kernels.benching import bench_holders, clock, make_room, sit_out, worker_words
-from edgellm.kernels.helping import asks, do_part
+from edgellm.kernels.benching import clock, sit_out, worker_words
 from edgellm.kernels.jit import device, kernel
 from edgellm.kernels.layout import (
     C_ABORT,
@@ -32,6 +31,8 @@ from edgellm.kernels.layout import (
     C_STOP,
     C_TICKETS,
     C_WORKERS,
+    H_TEAM,
+    HELD,
     MOST_SHARES,
     OP_ARGS,
     OP_DIV,
@@ -43,10 +44,11 @@ from edgellm.kernels.layout import (
     TICKET_LEFT,
     TICKET_SHIFT,
     TICKET_WORDS,
-    W_BENCHED,
     W_HOLDS,
     W_LEFT,
 )
+from edgellm.kernels.standing_in import is_ours
+from edgellm.kernels.waiting import LOOKS, await_chunks
 from edgellm.simd.atomics import (
     atomic_load,
     atomic_store,
@@ -63,11 +65,13 @@ from edgellm.simd.atomics import (
 from edgellm.simd.ops import get_i64
 
 _AWAKE_NS = 500_000  # without an epoch, before a worker goes to sleep
-_LOOKS = 400  # at a word between two looks at the clock: how long one takes is for the CPU to say
 _STALL_NS = 2_000_000  # a worker that holds up the others this long (a server's own thread takes a core for
 # about 1 ms in each step, to send eight tokens), and longer than ...
 _STALL_CHUNKS = 4  # ... so many of our longest chunks, is benched;
 _LAST_STALL_NS = 20_000_000  # in the last op, which draws one row's token while others wait, this long
+_OFFER_NS = 50_000  # a chunk that is offered longer than this, and longer than ...
+_OFFER_CHUNKS = 2  # ... so many of our longest chunks (but those in which we were parked), is taken over
+_NEVER = 1 << 62
 
 
 @device
@@ -135,78 +139,44 @@ def _mark_done(done, epoch):
 
 
 @device
-def _help(control, header, number):
-    """Do a part of a chunk whose worker asks."""
-    worker = worker_words(control, number)
-    if atomic_load(worker + 8 * W_BENCHED) == 0:
-        atomic_store(worker + 8 * W_HOLDS, 1)
-        do_part(header, number)
-        atomic_store(worker + 8 * W_HOLDS, 0)
-
-
-@device
-def _await(control, header, done, epoch, count, number, patience):
-    """Wait until `count` chunks are done: True; False if the epoch ended or was given up. Help meanwhile.
-
-    After more than `patience` ns, worker 0 benches those who keep it waiting; if it is worker 0 that does,
-    another makes room.
-    """
-    looks = 0
-    since = 0
-    while True:
-        word = atomic_load(done)
-        if word >> TICKET_SHIFT == epoch and word & TICKET_LEFT >= count:
-            return True
-        if word >> TICKET_SHIFT > epoch or atomic_load(control + 8 * C_EPOCH) != epoch:
-            return False
-        if number != 0 and atomic_load(control + 8 * C_ABORT) != 0:
-            return False
-        if asks(header):
-            _help(control, header, number)
-        pause()
-        looks += 1
-        if looks % _LOOKS == 0:
-            now = clock(control, number)
-            if since == 0:
-                since = now
-            elif now - since > patience:
-                if number == 0:
-                    bench_holders(control, now)
-                else:
-                    make_room(control, number, now)
-                since = now
-
-
-@device
 def _walk(control, epoch, number, ops, count_ops, header, tickets, times):
     """All ops of the plan, in order; how many were walked. When each was over goes to `times`, if not 0."""
     holds = worker_words(control, number) + 8 * W_HOLDS
-    patience = _STALL_NS
+    patience, offer_patience = _STALL_NS, _OFFER_NS
     shares = _shares(control)
     for i in range(count_ops):
         op, ticket = ops + 8 * OP_WORDS * i, tickets + 8 * TICKET_WORDS * i
         count = _chunks(op, header)
+        if i == count_ops - 1:
+            patience = max(patience, _LAST_STALL_NS)
         if number != 0:
             sit_out(control, number)
         while True:
             if atomic_load(control + 8 * C_ABORT) != 0:
                 return i
-            atomic_store(holds, 1)
+            atomic_store(holds, HELD)
             chunk = _take_any(ticket, epoch, count, number, shares)
+            if chunk == -1 and count > 0:
+                atomic_store(holds, 0)
+                chunk = await_chunks(
+                    control, header, ticket + 64, epoch, count, number, patience, offer_patience
+                )
+                if chunk >= 0:
+                    atomic_store(holds, HELD)
             if chunk >= 0:
                 began = clock(control, number)
                 call_kernel(get_i64(op + 8 * OP_KERNEL), get_i64(op + 8 * OP_ARGS), header, chunk, number)
-                _mark_done(ticket + 64, epoch)
-                patience = max(patience, _STALL_CHUNKS * (clock(control, number) - began))
+                if is_ours(holds):
+                    _mark_done(ticket + 64, epoch)
+                took = clock(control, number) - began
+                patience = max(patience, _STALL_CHUNKS * took)
+                if took < _STALL_NS:
+                    offer_patience = max(offer_patience, _OFFER_CHUNKS * took)
             atomic_store(holds, 0)
             if chunk == -2:
                 return i
             if chunk == -1:
                 break
-        if i == count_ops - 1:
-            patience = max(patience, _LAST_STALL_NS)
-        if count > 0 and not _await(control, header, ticket + 64, epoch, count, number, patience):
-            return i
         if times != 0:
             atomic_store(times + 8 * i, clock(control, number))
     return count_ops
@@ -228,7 +198,7 @@ def _give_up(control, epoch, first, ops, count_ops, header, tickets):
             if word >> TICKET_SHIFT == epoch:
                 taken += size - (word & TICKET_LEFT)
         if taken > 0:
-            _await(control, header, ticket + 64, epoch, taken, 0, _STALL_NS)
+            await_chunks(control, header, ticket + 64, epoch, taken, 0, _STALL_NS, _NEVER)
 
 
 @kernel
@@ -240,6 +210,7 @@ def run(control, plan, unused, unused2):
     atomic_store(control + 8 * C_EPOCH, epoch - 1)
     fence()
     ops, count_ops, header, tickets = get_i64(plan), get_i64(plan + 8), get_i64(plan + 16), get_i64(plan + 24)
+    atomic_store(header + 8 * H_TEAM, control)
     atomic_store(control + 8 * C_OPS, ops)
     atomic_store(control + 8 * C_COUNT, count_ops)
     atomic_store(control + 8 * C_HEADER, header)
@@ -274,7 +245,7 @@ def _begins_soon(control, number, seen):
     while _nothing_new(control, seen):
         pause()
         looks += 1
-        if looks % _LOOKS == 0 and clock(control, number) - since > _AWAKE_NS:
+        if looks % LOOKS == 0 and clock(control, number) - since > _AWAKE_NS:
             return False
     return True
 

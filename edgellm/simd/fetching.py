@@ -13,10 +13,10 @@ from edgellm.simd.tiles import place_of
 _I32 = ir.IntType(32)
 
 
-def _ask(b, address, locality):
-    """Ask for the line at address: into L2 (locality 2) or L1 (3)."""
+def _ask(b, address, locality, write=0):
+    """Ask for the line at address: into L2 (locality 2) or L1 (3); to write it, where `write` is 1."""
     place = b.inttoptr(address, ir.IntType(8).as_pointer())
-    read, near, data = (ir.Constant(_I32, n) for n in (0, locality, 1))
+    read, near, data = (ir.Constant(_I32, n) for n in (write, locality, 1))
     call(b, "llvm.prefetch.p0", ir.VoidType(), place, read, near, data)
 
 
@@ -58,6 +58,17 @@ def fetch_rows(typing, like, address, stride):
         return context.get_dummy_value()
 
     return types.none(like, types.int64, types.int64), emit
+
+
+@intrinsic
+def fetch_to_write(typing, address):
+    """Ask for the line at address, into L1, for this core alone."""
+
+    def emit(context, b, signature, args):
+        _ask(b, args[0], 3, write=1)
+        return context.get_dummy_value()
+
+    return types.none(types.int64), emit
 
 
 @intrinsic

@@ -244,6 +244,59 @@ def test_who_waits_does_parts_of_a_chunk_that_asks():
     assert sorted(parts) == [(77, number, 1 - asker[0]) for number in range(3)]
 
 
+def test_what_a_parked_worker_offers_is_done_by_another():
+    """The plan does not wait; who comes back too late has lost its chunk, and no other."""
+    taken, done, late = threading.Event(), [], threading.Event()
+    team = team_of(2)
+    held = words_of_workers(team, L.W_HOLDS)
+
+    @ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)
+    def chunk(args, header, number, worker):
+        if worker == 0:
+            taken.wait(10)
+            done.append(number)
+        elif not taken.is_set():
+            held[0] = 5 << 32 | number << L.STATE_BITS | L.OFFERED
+            taken.set()
+            late.wait(10)
+
+    words_of_workers(team, L.W_BENCHED)[:] = 0
+    team.run(plan_of(chunk, 2))
+    assert sorted(done) == [0, 1]
+    assert held[0] == L.LOST
+    settled = threading.Thread(target=team.settle)
+    settled.start()
+    time.sleep(0.05)
+    assert settled.is_alive()
+    late.set()
+    settled.join(10)
+    assert not settled.is_alive()
+    assert held[0] == 0
+    adder = Adder(ops=5, rows=100)
+    for epoch in range(50):
+        adder.buffers[0] = epoch
+        team.run(adder.plan)
+        adder.check(epoch)
+
+
+def test_what_is_not_offered_is_waited_for():
+    done, taken = [], threading.Event()
+
+    @ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)
+    def chunk(args, header, number, worker):
+        if worker == 0:
+            taken.wait(10)
+        else:
+            taken.set()
+            time.sleep(0.1)
+        done.append(number)
+
+    team = team_of(2)
+    words_of_workers(team, L.W_BENCHED)[:] = 0
+    team.run(plan_of(chunk, 2))
+    assert sorted(done) == [0, 1]
+
+
 @pytest.mark.parametrize("count", [2, 7, 8])
 def test_workers_begin_with_their_own_shares(count):
     """What a worker wrote is still in its cache when it comes to the same tokens or columns again."""

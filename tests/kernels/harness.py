@@ -26,6 +26,14 @@ def call(name: str, args: dict[int, int], header: np.ndarray, chunks: int) -> No
         function(block.ctypes.data, header.ctypes.data, chunk, 0)
 
 
+def control_of(workers: int) -> np.ndarray:
+    """The control block of a team that nobody is in, each of whom holds a chunk."""
+    control = np.zeros(L.C_WORKER + L.WORKER_WORDS * workers, np.int64)
+    control[L.C_WORKERS] = workers
+    control[L.C_WORKER + L.W_HOLDS :: L.WORKER_WORDS] = L.HELD
+    return control
+
+
 def header(tokens: int, outputs: int = 0, parts: int = 1) -> np.ndarray:
     """A step header of so many tokens, whose rows are cut into so many parts."""
     words = np.zeros(L.HEADER_WORDS, np.int64)
@@ -106,9 +114,10 @@ def matmul(
     planes: int = 1,
     precise: int = 0,
     y_columns: int = 0,
+    control: np.ndarray | None = None,
 ) -> np.ndarray:
     """x [tokens, columns] through packed weights: f32 [tokens, rows]; y and residual may have more columns.
-    Checks that nothing outside was written.
+    `control` is of a team, whose worker 0 this is. Checks that nothing outside was written.
     """
     form, (tokens, columns) = FORMS[kind], x.shape
     panels = L.panels_of(rows, columns)
@@ -140,7 +149,9 @@ def matmul(
         args[L.MM_PLANES] = 1
         args |= {L.MM_X: address(x), L.MM_X_STRIDE: x.strides[0]}
     chunks = -(-panels // panels_per_chunk) * -(-tokens // L.MM_TOKENS)
-    call(f"matmul.{form.name}", args, header(tokens), chunks)
+    words = header(tokens)
+    words[L.H_TEAM] = address(control) if control is not None else 0
+    call(f"matmul.{form.name}", args, words, chunks)
     assert (y[room] == GUARD).all()
     assert (y[:, panels * L.LANES :] == GUARD).all()
     return y[:tokens, :rows].copy()

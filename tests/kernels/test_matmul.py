@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
-from harness import matmul, pack, random_weight
+from harness import GUARD, control_of, matmul, pack, random_weight
 
 from edgellm import quants
 from edgellm.backends.cpu.weights import FORMS
+from edgellm.config import load_config
 from edgellm.gguf import TensorType
 from edgellm.kernels import layout as L
+from edgellm.simd import targets
 from tests.naive import quantize_activations
 
 KINDS = list(FORMS)
@@ -159,6 +163,61 @@ def test_sums_that_wait_for_other_panels_are_the_same(kind, tokens, planes):
             for y_columns in (0, large)
         )  # fmt: skip
         assert later.tobytes() == at_once.tobytes()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.name)
+@pytest.mark.parametrize("tokens", [1, 3, 4, 8, 11])
+@pytest.mark.parametrize("planes", [1, 2])
+def test_a_chunk_that_is_offered_gives_the_same_bits(kind, tokens, planes):
+    """Its sums stand in the worker's own room until they are claimed; 70 panels are more than that holds."""
+    columns, rows = columns_of(kind, 2), 70 * L.LANES
+    raw, _ = random_weight(kind, rows, columns, seed=12)
+    packed, random = pack(kind, raw, columns), np.random.default_rng(tokens)
+    x, residual, bias = (
+        random.standard_normal(shape).astype(np.float32)
+        for shape in ((tokens, columns), (tokens, rows), rows)
+    )
+    control = control_of(2)
+    alone, offered = (
+        matmul(
+            kind, packed, rows, x, bias=bias, residual=residual, panels_per_chunk=70, planes=planes,
+            precise=20, control=words,
+        )
+        for words in (None, control)
+    )  # fmt: skip
+    assert offered.tobytes() == alone.tobytes()
+    assert control[L.C_WORKER + L.W_HOLDS] == L.HELD
+    its_rows = tokens * (planes if FORMS[kind].quantized else 1)
+    few = its_rows < 3 * targets.choose(load_config().target).token_tiles[0]
+    assert control[L.C_WORKER + L.W_SERIAL] == int(few)
+
+
+def test_a_chunk_that_was_taken_over_is_not_written():
+    kind, columns, rows = TensorType.Q4_0, 8192, 64 * L.LANES
+    raw, _ = random_weight(kind, rows, columns, seed=13)
+    packed, x = pack(kind, raw, columns), np.ones((4, columns), np.float32)
+    control = control_of(2)
+    holds = control[L.C_WORKER + L.W_HOLDS :]
+    over = threading.Event()
+
+    def take_over() -> None:
+        while not over.is_set():
+            if holds[0] & 3 == L.OFFERED:
+                holds[0] = L.LOST
+                return
+
+    for _ in range(20):  # it has a millisecond for that
+        holds[0] = L.HELD
+        other = threading.Thread(target=take_over)
+        other.start()
+        y = matmul(kind, packed, rows, x, panels_per_chunk=64, control=control)
+        over.set()
+        other.join()
+        over.clear()
+        if holds[0] == L.LOST:
+            assert (y == GUARD).all()
+            return
+    pytest.fail("no chunk was taken over in time")
 
 
 def test_zero_rows_stay_zero():

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import time
+import weakref
 from collections.abc import Sequence
 
 import numpy as np
@@ -64,6 +65,7 @@ class CPUBackend(Backend):
         self._logits = self._arena.array(program.logits.ref, config.max_outputs, program.logits.stride)
         self._ops = program.ops
         self._profile: Profile | None = None
+        weakref.finalize(self, self._team.settle).atexit = False
 
     def _assemble(self, planned: list[PlannedOp], addresses: dict[str, int]) -> NDArray[np.int64]:
         """Ops with addresses in place of refs."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+import time
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from edgellm.kernels.cache import load_kernels
 
 KERNELS = ("team.run", "team.work")
 _Function = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)  # calling one releases the GIL
+_NAP = 0.0005  # seconds
 _teams: dict[int, Team] = {}
 _teams_lock = threading.Lock()
 
@@ -61,6 +63,7 @@ class Team:
         addresses = load_kernels(KERNELS)
         self._run, self._work = (_Function(addresses[name]) for name in KERNELS)
         self.threads = threads
+        self._process = os.getpid()
         self._control = aligned(L.C_WORKER + L.WORKER_WORDS * threads)
         self._control[L.C_WORKERS] = threads
         self._address = int(self._control.ctypes.data)
@@ -95,6 +98,15 @@ class Team:
         past = [*self._past, (int(self._control[L.C_EPOCH]), self._present)]
         self._past = [(epoch, p) for epoch, p in past if epoch > oldest]
         self._present = plan
+
+    def settle(self) -> None:
+        """Wait until nobody reads what plans point to: who lost a chunk to another may still be at it."""
+        if os.getpid() != self._process:
+            return  # a fork has none of the workers
+        held = self._control[L.C_WORKER + L.W_HOLDS :: L.WORKER_WORDS]
+        with self._lock:
+            while held.any():
+                time.sleep(_NAP)
 
     def cancel(self) -> None:
         """Let a running plan end after the chunks that are being computed. Any thread may call it."""
