@@ -68,7 +68,7 @@ class Team:
         self._control[L.C_WORKERS] = threads
         self._address = int(self._control.ctypes.data)
         self._init_sleep()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # `settle` may be called by a garbage collection within `run`
         self._present: Plan | None = None  # what ran last
         self._past: list[tuple[int, Plan | None]] = []  # what ran before it, and until which epoch
         for number in range(1, threads):
@@ -103,7 +103,7 @@ class Team:
         """Wait until nobody reads what plans point to: who lost a chunk to another may still be at it."""
         if os.getpid() != self._process:
             return  # a fork has none of the workers
-        held = self._control[L.C_WORKER + L.W_HOLDS :: L.WORKER_WORDS]
+        held = self._control[L.C_WORKER + L.WORKER_WORDS + L.W_HOLDS :: L.WORKER_WORDS]
         with self._lock:
             while held.any():
                 time.sleep(_NAP)
