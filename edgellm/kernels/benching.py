@@ -14,7 +14,7 @@ from edgellm.kernels.layout import (
     C_WORKER,
     C_WORKERS,
     LOST,
-    STATE_BITS,
+    STATE,
     W_BENCHED,
     W_CLOCK,
     W_HOLDS,
@@ -61,7 +61,7 @@ def _bench(control, number, now):
 @device
 def _holds(control, number):
     """Whether others wait for a chunk of this worker's: not for one that was taken over."""
-    state = atomic_load(worker_words(control, number) + 8 * W_HOLDS) & ((1 << STATE_BITS) - 1)
+    state = atomic_load(worker_words(control, number) + 8 * W_HOLDS) & STATE
     return state != 0 and state != LOST
 
 

@@ -18,11 +18,20 @@ from __future__ import annotations
 
 from edgellm.kernels.benching import worker_words
 from edgellm.kernels.jit import device
-from edgellm.kernels.layout import C_WORKERS, H_TEAM, HELD, LOST, OFFERED, STATE_BITS, W_HOLDS, W_SERIAL
+from edgellm.kernels.layout import (
+    C_WORKERS,
+    H_TEAM,
+    HELD,
+    LOST,
+    OFFERED,
+    STATE,
+    STATE_BITS,
+    W_HOLDS,
+    W_SERIAL,
+)
 from edgellm.simd.atomics import atomic_load, atomic_store, compare_and_swap
 from edgellm.simd.ops import get_i64, put_i64
 
-_STATE = (1 << STATE_BITS) - 1
 _SERIAL_SHIFT = 32
 _CHUNK = (1 << (_SERIAL_SHIFT - STATE_BITS)) - 1
 
@@ -44,7 +53,7 @@ def offer(header, chunk, worker):
 def is_ours(place):
     """Whether the chunk of the worker whose W_HOLDS is at `place` is still its own; then it stays so."""
     word = atomic_load(place)
-    state = word & _STATE
+    state = word & STATE
     return state == HELD or (state == OFFERED and compare_and_swap(place, word, HELD))
 
 
@@ -60,7 +69,7 @@ def find_offer(control, number):
     """Another worker that offers its chunk, and the word that says so; 0 where there is none."""
     for other in range(get_i64(control + 8 * C_WORKERS)):
         word = atomic_load(worker_words(control, other) + 8 * W_HOLDS)
-        if other != number and word & _STATE == OFFERED:
+        if other != number and word & STATE == OFFERED:
             return other, word
     return 0, 0
 

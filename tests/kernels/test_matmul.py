@@ -202,7 +202,7 @@ def test_a_chunk_that_was_taken_over_is_not_written():
 
     def take_over() -> None:
         while not over.is_set():
-            if holds[0] & 3 == L.OFFERED:
+            if holds[0] & L.STATE == L.OFFERED:
                 holds[0] = L.LOST
                 return
 
