@@ -41,7 +41,12 @@ for number, part in enumerate(UPPER):
 WITHOUT_NUMPY = ("engine/scheduler.py", "engine/sequence.py", "engine/ring.py")
 COMPILER = {"numba", "llvmlite"}
 # Who may use the compiler; the cache loads finished code through LLVM, so that Numba need not be imported.
-MAY_COMPILE = {"kernels.jit": COMPILER, "kernels.cache": {"llvmlite"}, "simd": COMPILER}
+MAY_COMPILE = {
+    "kernels.jit": COMPILER,
+    "kernels.lean": COMPILER,
+    "kernels.cache": {"llvmlite"},
+    "simd": COMPILER,
+}
 
 
 def modules() -> list[Path]:

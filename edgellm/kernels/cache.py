@@ -9,32 +9,25 @@ folder that cannot be written) costs time only.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.metadata
 import os
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import llvmlite.binding as llvm
 
 from edgellm.config import load_config
 from edgellm.errors import EdgeLLMError
-from edgellm.memory import available_memory
+from edgellm.kernels.compilers import Progress, compile_all
 from edgellm.simd import targets
 
-Progress = Callable[[str, int, int], None]
 _PACKAGE = Path(__file__).resolve().parents[1]
 _CHECKSUM = 32
-_MOST_CHILDREN = 4
-# What takes longest to compile, by how its name begins: 1 to 5 s each, where the others take less than one.
-_LONGEST = ("sample.draw", "matmul.", "attention.attend", "pointwise.glu", "team.", "sample.part")
-_CHILD_BYTES = 320 << 20  # of a child at its largest: 190 MiB after three kernels, 300 after eight
 _engines: list[llvm.ExecutionEngine] = []  # loaded code stays loaded: addresses must remain good
 _loaded: dict[str, int] = {}
 _lock = threading.Lock()
@@ -132,17 +125,11 @@ def _writable(folder: Path) -> bool:
 def _compile(
     names: list[str], target: targets.Target, folder: Path, progress: Progress | None
 ) -> dict[str, bytes]:
-    """Compile in child processes, one a core, so that this one never holds the compiler in memory."""
     with tempfile.TemporaryDirectory(prefix="edgellm-kernels-") as scratch:
         home = folder if _writable(folder) else Path(scratch)
         for stale in home.glob("*.tmp") if home == folder else ():
             _remove_stale(stale)
-        children = [_start(target, home) for _ in range(_worker_count(len(names)))]
-        try:
-            _hand_out(sorted(names, key=_rank), children, progress)
-        finally:
-            for child in children:
-                _end(child)
+        compile_all(names, target, home, progress)
         objects = {n: read_object(home / f"{n}.o") for n in names}
     failed = [n for n, code in objects.items() if code is None]
     if failed:
@@ -152,22 +139,6 @@ def _compile(
     return {n: code for n, code in objects.items() if code is not None}
 
 
-def _worker_count(kernels: int) -> int:
-    """One for each core and kernel, as many as fit into memory; never none."""
-    available = available_memory()
-    fitting = _MOST_CHILDREN if available is None else available // _CHILD_BYTES
-    return max(1, min(os.cpu_count() or 1, kernels, _MOST_CHILDREN, fitting))
-
-
-def _end(child: subprocess.Popen[str]) -> None:
-    child.kill()
-    child.wait()
-    for pipe in (child.stdin, child.stdout):
-        if pipe is not None:
-            with contextlib.suppress(BrokenPipeError):
-                pipe.close()
-
-
 def _remove_stale(path: Path) -> None:
     """What a killed process left behind; younger files may belong to a living one."""
     try:
@@ -175,57 +146,3 @@ def _remove_stale(path: Path) -> None:
             path.unlink()
     except OSError:
         pass
-
-
-def compiler_environment(target: targets.Target) -> dict[str, str]:
-    """Variables that make a child process compile for `target`."""
-    cpu, features = targets.llvm_cpu(target)
-    path = os.pathsep.join([str(_PACKAGE.parent), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    return {
-        "EDGELLM_TARGET": target.name,
-        "NUMBA_CPU_NAME": cpu,
-        "NUMBA_CPU_FEATURES": features,
-        "PYTHONPATH": path,
-    }
-
-
-def _start(target: targets.Target, folder: Path) -> subprocess.Popen[str]:
-    # -P: nothing is imported from the user's folder, whatever the names of the files there.
-    command = [sys.executable, "-P", "-m", "edgellm.kernels.compile", str(folder), "-"]
-    environment = os.environ | compiler_environment(target)
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
-
-
-def _rank(name: str) -> int:
-    """Where a kernel stands in the queue: what takes longest goes first, so that nobody waits for it last."""
-    return next((i for i, prefix in enumerate(_LONGEST) if name.startswith(prefix)), len(_LONGEST))
-
-
-def _hand_out(names: list[str], children: list[subprocess.Popen[str]], progress: Progress | None) -> None:
-    """Give each child a kernel, and another whenever it prints a line."""
-    waiting, done = iter(names), 0
-    lock = threading.Lock()
-
-    def serve(child: subprocess.Popen[str]) -> None:
-        nonlocal done
-        assert child.stdin is not None
-        assert child.stdout is not None
-        with contextlib.suppress(BrokenPipeError), child.stdin as queue:
-            while name := next(waiting, None):
-                queue.write(name + "\n")
-                queue.flush()
-                if not child.stdout.readline():
-                    return
-                with lock:
-                    done += 1
-                    if progress:
-                        progress("compiling kernels", done, len(names))
-
-    if progress:
-        progress("compiling kernels", 0, len(names))
-    servers = [threading.Thread(target=serve, args=(child,), daemon=True) for child in children]
-    for server in servers:
-        server.start()
-    for server in servers:
-        server.join()

@@ -48,7 +48,8 @@ def keep_near_peak(race, n):
         count += get_f64(sum_at(race, part, 0))
         total += get_f64(sum_at(race, part, 1))
         squares += get_f64(sum_at(race, part, 2))
-    variance = max(squares / count - (total / count) ** 2, 0.0)
+    mean = total / count
+    variance = max(squares / count - mean * mean, 0.0)
     raise_low(race, float32(float(peak_of(race)) - n * math.sqrt(variance)))
 
 

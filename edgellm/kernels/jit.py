@@ -14,14 +14,12 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import float32, int32, int64, njit
 from numba.core import compiler, types
-from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
-from numba.core.typed_passes import InlineOverloads, NopythonRewrites
-from numba.core.untyped_passes import InlineClosureLikes
 
 import edgellm.kernels
 from edgellm.config import load_config
+from edgellm.kernels.lean import Passes, make_lean
 from edgellm.simd import ops, targets
 
 CONFIG = load_config()
@@ -66,26 +64,13 @@ __all__ = [
 ]
 
 _SIGNATURE = (types.int64,) * 4
-_UNUSED_PASSES = (InlineClosureLikes, InlineOverloads, NopythonRewrites)  # for closures and array expressions
-
-
-class _Passes(compiler.CompilerBase):
-    """Numba's passes but those that no kernel needs: a tenth of the time that compiling takes."""
-
-    def define_pipelines(self):
-        manager = compiler.DefaultPassBuilder.define_nopython_pipeline(self.state)
-        manager.passes = [each for each in manager.passes if each[0] not in _UNUSED_PASSES]
-        manager.finalize()
-        return [manager]
-
-
 _OPTIONS = {
     "error_model": "numpy",
     "boundscheck": False,
     "nogil": True,
     "no_cpython_wrapper": True,
     "no_cfunc_wrapper": True,
-    "pipeline_class": _Passes,
+    "pipeline_class": Passes,
 }
 _KERNELS: dict[str, object] = {}
 
@@ -125,31 +110,6 @@ def symbol(name: str) -> str:
     return "edgellm_" + name.replace(".", "_")
 
 
-class _Unoptimized(JITCodeLibrary):
-    """A library whose module is left as it is: only the whole kernel is worth LLVM's time, once."""
-
-    def _finalize_final_module(self):
-        self._finalized = True
-
-    def _optimize_functions(self, module):
-        pass
-
-    def _optimize_final_module(self):
-        pass
-
-    def optimize(self):
-        """Run LLVM's full pipeline over everything that was linked in."""
-        passes, builder = self._codegen._module_pass_manager()
-        passes.run(self._final_module, builder)
-
-
-def _not_executable(library, descriptor, environment):
-    """Nothing compiled here is run here; but Numba tells its functions apart by this, so it is a new one
-    each time.
-    """
-    return [].append
-
-
 @global_compiler_lock
 def compile_module(name: str):
     """The optimized LLVM module of one kernel."""
@@ -161,17 +121,14 @@ def compile_module(name: str):
     flags.boundscheck = False
     flags.nrt = False
     typing, context = cpu_target.typing_context, cpu_target.target_context
-    context.refresh()  # Numba's own runtime is compiled as ever
-    context.codegen()._library_class = _Unoptimized
-    context.get_executable = _not_executable
+    make_lean(context)
     result = compiler.compile_extra(
-        typing, context, _KERNELS[name], _SIGNATURE, types.none, flags, {}, pipeline_class=_Passes
+        typing, context, _KERNELS[name], _SIGNATURE, types.none, flags, {}, pipeline_class=Passes
     )
     library = context.codegen().create_library(symbol(name))
     library.add_ir_module(_entry(context, library, result, name))
     library.add_linking_library(result.library)
-    library.finalize()
-    module = library._final_module
+    module = library.gather()
     for function in module.functions:
         if not function.is_declaration and function.name != symbol(name):
             function.linkage = "internal"

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 
 from llvmlite import ir
 from numba.core import types
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic, lower_builtin, type_callable
 
 from edgellm.simd import ops
 from edgellm.simd.elementwise import binary, lift, unary
 from edgellm.simd.lowering import call, const, shuffle
 from edgellm.simd.ops import broadcast
-from edgellm.simd.types import BYTES, BYTES_IR, F32, F32_IR, I32, I32_IR, LANES, Tile
+from edgellm.simd.types import BYTES, BYTES_IR, F32, F32_IR, I32, I32_IR, LANES, Tile, Vector
 
 _I32, _I8 = ir.IntType(32), ir.IntType(8)
 _F32 = ir.FloatType()
@@ -50,27 +51,35 @@ maximum = binary(larger, F32)
 minimum = binary(smaller, F32)
 minimum_i32 = binary(lambda b, x, y: b.select(b.icmp_signed("<", x, y), x, y), I32)
 
-_add_f32, _add_i32 = binary(lambda b, x, y: b.fadd(x, y), F32), binary(lambda b, x, y: b.add(x, y), I32)
-_sub_f32, _sub_i32 = binary(lambda b, x, y: b.fsub(x, y), F32), binary(lambda b, x, y: b.sub(x, y), I32)
-_mul_f32, _mul_i32 = binary(lambda b, x, y: b.fmul(x, y), F32), binary(lambda b, x, y: b.mul(x, y), I32)
-_div_f32 = binary(lambda b, x, y: b.fdiv(x, y), F32)
-_and_bytes = binary(lambda b, x, y: b.and_(x, y), BYTES)
-_or_bytes = binary(lambda b, x, y: b.or_(x, y), BYTES)
-
 
 def _operator(function, by_kind):
-    @overload(function)
-    def choose(x, y):
-        op = by_kind.get(tuple(kind.vector if isinstance(kind, Tile) else kind for kind in (x, y)))
-        return (lambda x, y: op(x, y)) if op is not None else None
+    """Have an operator of Python's stand for emit(builder, x, y), by the kind of both."""
+
+    def lifted(x, y):
+        kind = x.vector if isinstance(x, Tile) else x
+        return lift((x, y), (kind, kind), kind, by_kind[kind]) if kind in by_kind else None
+
+    @type_callable(function)
+    def typed(context):
+        def result(x, y):
+            found = lifted(x, y)
+            return found and found[0].return_type
+
+        return result
+
+    for kinds in itertools.product((Vector, Tile), repeat=2):
+
+        @lower_builtin(function, *kinds)
+        def emit(context, b, signature, args):
+            return lifted(*signature.args)[1](context, b, signature, args)
 
 
-_operator(operator.add, {(F32, F32): _add_f32, (I32, I32): _add_i32})
-_operator(operator.sub, {(F32, F32): _sub_f32, (I32, I32): _sub_i32})
-_operator(operator.mul, {(F32, F32): _mul_f32, (I32, I32): _mul_i32})
-_operator(operator.truediv, {(F32, F32): _div_f32})
-_operator(operator.and_, {(BYTES, BYTES): _and_bytes})
-_operator(operator.or_, {(BYTES, BYTES): _or_bytes})
+_operator(operator.add, {F32: lambda b, x, y: b.fadd(x, y), I32: lambda b, x, y: b.add(x, y)})
+_operator(operator.sub, {F32: lambda b, x, y: b.fsub(x, y), I32: lambda b, x, y: b.sub(x, y)})
+_operator(operator.mul, {F32: lambda b, x, y: b.fmul(x, y), I32: lambda b, x, y: b.mul(x, y)})
+_operator(operator.truediv, {F32: lambda b, x, y: b.fdiv(x, y)})
+_operator(operator.and_, {BYTES: lambda b, x, y: b.and_(x, y)})
+_operator(operator.or_, {BYTES: lambda b, x, y: b.or_(x, y)})
 
 
 @intrinsic

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 
 import pytest
 
@@ -114,41 +113,3 @@ def test_loading_from_the_cache_imports_no_numba(home):
         subprocess.run([sys.executable, "-c", check], env=environment, check=False, timeout=60).returncode
         == 0
     )
-
-
-@pytest.mark.parametrize(
-    ("cores", "available", "kernels", "workers"),
-    [
-        (4, 8 << 30, 12, 4),
-        (4, 700 << 20, 12, 2),
-        (4, 300 << 20, 12, 1),
-        (4, 1 << 20, 12, 1),
-        (4, None, 3, 3),
-        (2, None, 9, 2),
-    ],
-)
-def test_compilers_are_as_many_as_fit_into_memory(monkeypatch, cores, available, kernels, workers):
-    monkeypatch.setattr(cache.os, "cpu_count", lambda: cores)
-    monkeypatch.setattr(cache, "available_memory", lambda: available)
-    assert cache._worker_count(kernels) == workers
-
-
-def test_who_is_done_first_takes_the_next_kernel_and_the_longest_go_first():
-    def child(seconds):
-        body = f"    time.sleep({seconds})\n    print(line, end='', flush=True)"
-        loop = f"import sys, time\nfor line in sys.stdin:\n{body}"
-        pipe = subprocess.PIPE
-        return subprocess.Popen([sys.executable, "-c", loop], stdin=pipe, stdout=pipe, text=True)
-
-    names = ["pointwise.gather", "matmul.q4_0", "embed.f32", "sample.draw"]
-    in_order = sorted(names, key=cache._rank)
-    assert in_order == ["sample.draw", "matmul.q4_0", "pointwise.gather", "embed.f32"]
-    children, calls = [child(60), child(0)], []
-    try:
-        # The first child is never done, and takes one; the other has done the rest when it is stopped.
-        threading.Timer(3, children[0].kill).start()
-        cache._hand_out(in_order, children, lambda *args: calls.append(args))
-    finally:
-        for each in children:
-            cache._end(each)
-    assert calls == [("compiling kernels", done, 4) for done in range(4)]

@@ -15,6 +15,7 @@ import sys
 import pytest
 
 from edgellm.kernels import cache
+from edgellm.kernels.compilers import compiler_environment
 from edgellm.simd import targets
 
 # Everything outside libc would tie an object to the process that compiled it.
@@ -112,7 +113,7 @@ def check(compiled: dict[str, dict], target: str) -> None:
 
 @pytest.mark.parametrize("target", targets.available(), ids=lambda t: t.name)
 def test_objects_call_only_libc_and_use_the_targets_instructions(target):
-    check(compile_in_child(NAMES, cache.compiler_environment(target)), target.name)
+    check(compile_in_child(NAMES, compiler_environment(target)), target.name)
 
 
 @pytest.mark.parametrize("cross", CROSS.values(), ids=CROSS)
