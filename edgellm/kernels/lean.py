@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from numba.core import compiler, event
+import functools
+
+from numba.core import compiler, event, utils
 from numba.core.codegen import JITCodeLibrary
 from numba.core.typed_passes import DumpParforDiagnostics, InlineOverloads, NopythonRewrites
+from numba.core.typing.templates import ConcreteTemplate
 from numba.core.untyped_passes import (
     FindLiterallyCalls,
     InlineClosureLikes,
@@ -15,6 +18,7 @@ from numba.core.untyped_passes import (
     RewriteDynamicRaises,
     WithLifting,
 )
+from numba.core.utils import order_by_target_specificity
 
 _UNUSED_PASSES = (  # for closures, array expressions, literals in loops, `with` and `raise`
     DumpParforDiagnostics,
@@ -79,6 +83,15 @@ def _not_executable(library, descriptor, environment):
     return [].append
 
 
+@functools.cache
+def _order(target, templates, fnkey):
+    """Numba's order of the templates that may type a call, but those of plain numbers first: it would ask
+    those of times, lists, texts and arrays for the sum of two integers before.
+    """
+    order = order_by_target_specificity(target, templates, fnkey)
+    return sorted(order, key=lambda template: not issubclass(template, ConcreteTemplate))
+
+
 def make_lean(context):
     """From now on, do less. `context` is Numba's, for code."""
     context.refresh()  # Numba's own runtime is compiled as ever
@@ -87,4 +100,5 @@ def make_lean(context):
     context.typing_context.load_additional_registries = lambda: None
     context.codegen()._library_class = _Library
     context.get_executable = _not_executable
+    utils.order_by_target_specificity = _order
     event.start_event = event.end_event = lambda *_, **__: None  # nobody listens
