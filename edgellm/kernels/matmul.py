@@ -78,7 +78,7 @@ from edgellm.kernels.sizes import of_any_size
 from edgellm.kernels.standing_in import claim, offer
 from edgellm.kernels.two_panels import TWO_PANELS
 from edgellm.kernels.wide import WIDE
-from edgellm.simd.ops import get_i64, room
+from edgellm.simd.ops import get_i64, opaque, room
 
 # -- a chunk: token tiles outside, panels inside ---------------------------------------------------
 
@@ -154,7 +154,8 @@ def _rows(
         _tile(
             nt, against, block_columns, block_bytes, x_bytes, row, rows, begin, end, place, stride, b, r, args
         )  # fmt: skip
-        if sums and claim(header, worker):
+        # Opaque: LLVM would write down all loops twice, with sums that wait and without.
+        if opaque(sums) and claim(header, worker):
             hand_over(place, begin, end, rows_out, y, y_stride, bias, residual)
     return taken
 

@@ -98,4 +98,5 @@ def test_the_dot_loops_keep_to_their_registers(cpu):
     listings = arm_table.assemblies(arm_table.CPUS[cpu], [f"matmul.{form}" for form in arm_table.FORMS])
     for form in arm_table.FORMS:
         for count in arm_table.Kernel(listings[f"matmul.{form}"]).counts(tiles, form):
-            assert count.dot_loop_spills == 0, (form, count)
+            # A single token waits for memory: there a constant may come from the stack.
+            assert count.dot_loop_spills <= (count.tokens == 1), (form, count)

@@ -121,11 +121,24 @@ def test_products_on_cpus_that_are_not_here(cross):
     check(compile_in_child(QUICK, {"EDGELLM_CROSS": cross}), cross.partition(",")[0])
 
 
-def test_requests_for_lines_stand_apart():
+@pytest.fixture(scope="module")
+def products_of_2021():
+    names = ["matmul.q4_0", "matmul.q4_k", "matmul.q8_0"]
+    made = compile_in_child(names, {"EDGELLM_CROSS": CROSS["PC of 2021"]})
+    return {name: facts["assembly"] for name, facts in made.items()}
+
+
+def test_each_tile_has_one_loop(products_of_2021):
+    """LLVM would write down two, for sums that wait and for others (`kernels/matmul.py`)."""
+    for name, assembly in products_of_2021.items():
+        loops = [loop for loop in innermost_loops(assembly) if any("vpdpbusd" in line for line in loop)]
+        assert len(loops) == 4, name  # tiles of 1, 2, 4 and 8
+
+
+def test_requests_for_lines_stand_apart(products_of_2021):
     """Side by side, they cost eight tokens from memory up to a tenth of their speed (`kernels/packed.py`)."""
-    products = ["matmul.q4_0", "matmul.q4_k", "matmul.q8_0"]
-    for name, facts in compile_in_child(products, {"EDGELLM_CROSS": CROSS["PC of 2021"]}).items():
-        lines = [line for line in facts["assembly"].splitlines() if not line.strip().startswith("#")]
+    for name, assembly in products_of_2021.items():
+        lines = [line for line in assembly.splitlines() if not line.strip().startswith("#")]
         requests = [i for i, line in enumerate(lines) if "prefetcht1" in line]  # weights, into L2
         assert len(requests) >= 4 * 5, name  # tiles of 1, 2, 4 and 8, at least five lines a block
         assert all(b > a + 1 for a, b in itertools.pairwise(requests)), name
