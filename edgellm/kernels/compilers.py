@@ -14,7 +14,7 @@ from edgellm.memory import available_memory
 from edgellm.simd import targets
 
 Progress = Callable[[str, int, int], None]
-_PACKAGE = Path(__file__).resolve().parents[1]
+_ROOT = Path(__file__).resolve().parents[2]  # where a child finds this package
 _MOST_CHILDREN = 4
 _CHILD_BYTES = 240 << 20  # of a child at its largest
 # Kernels that have much in common, by how their names begin; the family that takes longest first, 1 to 6 s
@@ -69,7 +69,7 @@ def _family(name: str) -> int:
 def compiler_environment(target: targets.Target) -> dict[str, str]:
     """Variables that make a child process compile for `target`."""
     cpu, features = targets.llvm_cpu(target)
-    path = os.pathsep.join([str(_PACKAGE.parent), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    path = os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     return {
         "EDGELLM_TARGET": target.name,
         "NUMBA_CPU_NAME": cpu,
