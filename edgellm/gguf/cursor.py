@@ -8,6 +8,12 @@ from pathlib import Path
 
 from edgellm.errors import FormatError
 
+# The most of one key or name (the format's own limit of a key), and of one value of the metadata (the largest
+# known, a whole tokenizer.json, has some 20 MB). A file of gigabytes has room for anything that a damaged
+# length may ask for; this refuses it before it is copied.
+MAX_NAME_BYTES = (1 << 16) - 1
+MAX_VALUE_BYTES = 1 << 26
+
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
 
@@ -46,8 +52,8 @@ class Cursor:
         value: int = _U64.unpack_from(self.buffer, self.skip(8, field))[0]
         return value
 
-    def count(self, field: str, entry_bytes: int) -> int:
-        """A u64 number of entries, each of which takes at least `entry_bytes` of what is left of the file."""
+    def count(self, field: str, entry_bytes: int, max_bytes: int = MAX_VALUE_BYTES) -> int:
+        """A u64 number of entries of at least `entry_bytes`, for which the file and `max_bytes` have room."""
         offset = self.position
         value = self.u64(field)
         limit = (self.size - self.position) // entry_bytes
@@ -58,18 +64,24 @@ class Cursor:
                 f"is {value}, but only {limit} fit into the {self.size - self.position} bytes that are left; "
                 "the download is incomplete, or the file is damaged",
             )
+        self.bound(field, offset, value, max_bytes // entry_bytes)
         return value
 
-    def text_bytes(self, field: str) -> bytes:
+    def bound(self, field: str, offset: int, value: int, limit: int) -> None:
+        """Raise FormatError for a number that is larger than anybody's file needs."""
+        if value > limit:
+            raise self.error(field, offset, f"is {value}; at most {limit} is read; the file is damaged")
+
+    def text_bytes(self, field: str, max_bytes: int = MAX_VALUE_BYTES) -> bytes:
         """A string as it stands in the file: a u64 length, then that many bytes."""
-        length = self.count(f"length of {field}", 1)
+        length = self.count(f"length of {field}", 1, max_bytes)
         start = self.skip(length, field)
         return self.buffer[start : start + length]
 
-    def text(self, field: str) -> str:
-        """A string that must be UTF-8."""
+    def name(self, field: str) -> str:
+        """A key or a name: a string that must be UTF-8, of at most MAX_NAME_BYTES."""
         offset = self.position
-        raw = self.text_bytes(field)
+        raw = self.text_bytes(field, MAX_NAME_BYTES)
         try:
             return raw.decode()
         except UnicodeDecodeError as error:

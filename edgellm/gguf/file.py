@@ -211,7 +211,7 @@ def _pairs(cursor: Cursor, count: int) -> tuple[dict[str, Any], dict[str, int]]:
     places: dict[str, int] = {}
     for i in range(count):
         at = cursor.position
-        key = cursor.text(f"key of metadata pair {i}")
+        key = cursor.name(f"key of metadata pair {i}")
         if key in values:
             raise cursor.error(
                 f"metadata key {shown(key)}", at, f"was there before, at byte {places[key]}; a key comes once"

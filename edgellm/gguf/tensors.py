@@ -33,7 +33,7 @@ class TensorInfo:
 
 def read_tensor_info(cursor: Cursor, index: int, alignment: int) -> TensorInfo:
     """Read one entry of the table; its offset stays relative to the start of the data."""
-    name = cursor.text(f"name of tensor {index}")
+    name = cursor.name(f"name of tensor {index}")
     field = f"tensor {shown(name)}"
     shape = _shape(cursor, field)
     type_ = _type(cursor, field)

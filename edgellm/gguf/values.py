@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgellm.errors import FormatError, UsageError
-from edgellm.gguf.cursor import Cursor
+from edgellm.gguf.cursor import MAX_VALUE_BYTES, Cursor
 from edgellm.gguf.strings import read_string_array
 from edgellm.gguf.types import NUMBERS, ValueType
 
@@ -63,7 +63,10 @@ def read_value(cursor: Cursor, field: str) -> Any:
         where = f"{cursor.path}: {field} at byte {cursor.position}"
         return LazyText(cursor.text_bytes(field), where)
     if kind is ValueType.ARRAY:
-        return _array(cursor, field, depth=1)
+        offset = cursor.position
+        array = _array(cursor, field, depth=1)
+        cursor.bound(f"number of bytes of {field}", offset, cursor.position - offset, MAX_VALUE_BYTES)
+        return array
     return _number(cursor, kind, field)
 
 

@@ -107,7 +107,8 @@ def add_pair(model: Model, rng: Random) -> None:
 
 def set_architecture(model: Model, rng: Random) -> None:
     """The same settings under another architecture's name."""
-    old, new = model.architecture(), rng.choice([*{m.architecture() for m in seeds()}, rng.choice(TEXTS)])
+    names = dict.fromkeys(m.architecture() for m in seeds())  # a set's order is another in each process
+    old, new = model.architecture(), rng.choice([*names, rng.choice(TEXTS)])
     for pair in model.pairs:
         if pair[0] == "general.architecture":
             pair[2] = new

@@ -188,10 +188,43 @@ def test_a_missing_file_and_a_directory(tmp_path):
 
 
 def test_a_long_name_does_not_make_a_long_message(tmp_path):
-    (tmp_path / "m.gguf").write_bytes(with_pair(pair("k" * 100_000, 13, b"")))
+    (tmp_path / "m.gguf").write_bytes(with_pair(pair("k" * 60_000, 13, b"")))
     with pytest.raises(FormatError) as caught:
         open_gguf(tmp_path / "m.gguf")
     assert len(str(caught.value)) < 600
+
+
+STRING, INT8, GIB = ValueType.STRING, ValueType.INT8, 2**30
+MUCH = [
+    ("key", with_pair(u64(GIB) + b"k"), "length of key of metadata pair 7 .* is 1073741824; at most 65535 "),
+    (
+        "string",
+        with_pair(pair("k", STRING, u64(GIB))),
+        "length of metadata 'k' .* is 1073741824; at most 67108864 ",
+    ),
+    (
+        "numbers",
+        with_pair(pair("k", A, array(INT8, GIB, b""))),
+        "count of metadata 'k' .*; at most 67108864 ",
+    ),
+    ("strings", with_pair(pair("k", A, array(STRING, 2**24, b""))), "count .* is 16777216; at most 8388608 "),
+    (
+        "a long string",
+        with_pair(pair("k", A, array(STRING, 1, u64(GIB)))),
+        "number of bytes of metadata 'k' .*; at most 67108864 ",
+    ),
+    ("tensors", parts(num_tensors=2**24), "tensor_count at byte 8 is 16777216; at most 2796202 "),
+]
+
+
+@pytest.mark.parametrize(("raw", "says"), [case[1:] for case in MUCH], ids=[case[0] for case in MUCH])
+def test_what_a_large_file_has_room_for_but_nobody_needs(tmp_path, raw, says):
+    """A length out of place must not bring gigabytes of the file into memory."""
+    with (tmp_path / "m.gguf").open("wb") as file:
+        file.write(raw)
+        file.truncate(2 * GIB)  # zeros without pages of their own
+    with pytest.raises(FormatError, match=says):
+        open_gguf(tmp_path / "m.gguf")
 
 
 def test_text_that_is_not_utf8_is_an_error_when_it_is_read(tmp_path):
