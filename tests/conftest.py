@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +25,22 @@ def _compiled(request: pytest.FixtureRequest) -> None:
 
     a_target_of_several = load_config().target is not None  # no tests of mapped kernels then
     load_kernels([n for n in kernel_names() if not (a_target_of_several and n.startswith("mapped."))])
+
+
+@pytest.fixture(scope="module")
+def ahead(request: pytest.FixtureRequest) -> Iterator[Callable[[Callable[[], Any]], Any]]:
+    """`ahead(job)`: what job() gives, which a process does that the test would only wait for.
+
+    The jobs of all chosen tests of a module, their parameters of that name, are begun with the first of them,
+    as many at once as there are cores.
+    """
+    tests = [item for item in request.session.items if isinstance(item, pytest.Function)]
+    here = [t for t in tests if t.module is request.module and "ahead" in t.fixturenames]
+    jobs = dict.fromkeys(test.callspec.params["job"] for test in here)
+    pool = ThreadPoolExecutor(os.cpu_count())
+    begun = {job: pool.submit(job) for job in jobs}
+    yield lambda job: begun[job].result()
+    pool.shutdown(cancel_futures=True)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -144,33 +144,32 @@ def test_what_has_no_kernel_is_refused_by_name(folder, monkeypatch):
         BackendConfig(kv_type="q3")
 
 
-@pytest.mark.parametrize("target", targets.available(), ids=lambda t: t.name)
-def test_kernels_and_bits_on_every_target_of_this_machine(target):
+@dataclass(frozen=True)
+class Suite:
+    """A process that runs this file's and the kernels' tests on one target."""
+
+    target: str
+
+    def __call__(self) -> subprocess.CompletedProcess[str]:
+        tests = Path(__file__).resolve().parents[1]
+        # Mapped kernels are these kernels, and take as long to compile.
+        chosen = ["-m", "not slow", "-k", "not from_the_map and not speed"]
+        where = [str(tests / "kernels"), __file__, "--deselect", "tests/kernels/test_objects.py"]
+        command = [sys.executable, "-m", "pytest", "-q", "-x", *where, *chosen]
+        environment = os.environ | {"EDGELLM_TARGET": self.target}
+        return subprocess.run(
+            command, env=environment, cwd=tests.parent, capture_output=True, text=True, timeout=600
+        )
+
+
+OTHERS = [t.name for t in targets.available() if t != targets.choose()]
+
+
+@pytest.mark.skipif(load_config().target is not None, reason="already a process of one target")
+@pytest.mark.parametrize("job", [Suite(name) for name in OTHERS], ids=OTHERS)
+def test_kernels_and_bits_on_every_other_target_of_this_machine(job, ahead):
     """This file's and the kernels' tests again, each target in a process of its own."""
-    if load_config().target is not None:
-        pytest.skip("already a process of one target")
-    tests = Path(__file__).resolve().parents[1]
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-x",
-        str(tests / "kernels"),
-        str(Path(__file__)),
-        "--deselect",
-        "tests/kernels/test_objects.py",
-        "-m",
-        "not slow",
-        "-k",
-        "not from_the_map and not speed",  # mapped kernels are these kernels, and take as long to compile
-    ]
-    if target == targets.choose():
-        pytest.skip("the target of this process")
-    environment = os.environ | {"EDGELLM_TARGET": target.name}
-    run = subprocess.run(
-        command, env=environment, cwd=tests.parent, capture_output=True, text=True, timeout=600
-    )
+    run = ahead(job)
     assert run.returncode == 0, run.stdout[-3000:]
 
 

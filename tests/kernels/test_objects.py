@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import pytest
 
@@ -83,17 +84,40 @@ print(json.dumps(result))
 """
 
 
-def compile_in_child(names: list[str], environment: dict[str, str]) -> dict[str, dict]:
-    """By kernel: the functions it calls, and its assembly. No names: every kernel there is."""
-    run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROGRAM, *names],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    return json.loads(run.stdout)
+@dataclass(frozen=True)
+class Compiling:
+    """A process that compiles kernels for a target, of this machine or of another."""
+
+    target: str
+    names: tuple[str, ...]  # none: every kernel there is
+    cross: str = ""
+
+    def __call__(self) -> dict[str, dict]:
+        """By kernel: the functions it calls, and its assembly."""
+        to = {"EDGELLM_CROSS": self.cross} if self.cross else compiler_environment(targets.named(self.target))
+        run = subprocess.run(
+            [sys.executable, "-W", "error", "-c", PROGRAM, *self.names],
+            env=os.environ | to,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert run.returncode == 0, run.stderr[-3000:]
+        return json.loads(run.stdout)
+
+
+def here(*names: str) -> list:
+    """A job for each target of this machine, as parameters."""
+    return [pytest.param(Compiling(t.name, names), id=t.name) for t in targets.available()]
+
+
+def elsewhere(*names: str) -> list:
+    """The same for CPUs that are not here."""
+    return [pytest.param(_on(cpu, *names), id=cpu) for cpu in CROSS]
+
+
+def _on(cpu: str, *names: str) -> Compiling:
+    return Compiling(CROSS[cpu].partition(",")[0], names, CROSS[cpu])
 
 
 def check(compiled: dict[str, dict], target: str) -> None:
@@ -111,34 +135,34 @@ def check(compiled: dict[str, dict], target: str) -> None:
             assert re.search(rf"\b{instruction}", compiled[name]["assembly"]), (name, instruction)
 
 
-@pytest.mark.parametrize("target", targets.available(), ids=lambda t: t.name)
-def test_objects_call_only_libc_and_use_the_targets_instructions(target):
-    check(compile_in_child(NAMES, compiler_environment(target)), target.name)
+@pytest.mark.parametrize("job", here(*NAMES))
+def test_objects_call_only_libc_and_use_the_targets_instructions(job, ahead):
+    check(ahead(job), job.target)
 
 
-@pytest.mark.parametrize("cross", CROSS.values(), ids=CROSS)
-def test_products_on_cpus_that_are_not_here(cross):
-    check(compile_in_child(QUICK, {"EDGELLM_CROSS": cross}), cross.partition(",")[0])
+@pytest.mark.parametrize("job", elsewhere(*QUICK))
+def test_products_on_cpus_that_are_not_here(job, ahead):
+    check(ahead(job), job.target)
 
 
-@pytest.fixture(scope="module")
-def products_of_2021():
-    names = ["matmul.q4_0", "matmul.q4_k", "matmul.q8_0"]
-    made = compile_in_child(names, {"EDGELLM_CROSS": CROSS["PC of 2021"]})
-    return {name: facts["assembly"] for name, facts in made.items()}
+PRODUCTS = _on("PC of 2021", "matmul.q4_0", "matmul.q4_k", "matmul.q8_0")
 
 
-def test_each_tile_has_one_loop(products_of_2021):
+@pytest.mark.parametrize("job", [PRODUCTS], ids=["PC of 2021"])
+def test_each_tile_has_one_loop(job, ahead):
     """LLVM would write down two, for sums that wait and for others (`kernels/matmul.py`)."""
-    for name, assembly in products_of_2021.items():
-        loops = [loop for loop in innermost_loops(assembly) if any("vpdpbusd" in line for line in loop)]
+    for name, facts in ahead(job).items():
+        loops = [
+            loop for loop in innermost_loops(facts["assembly"]) if any("vpdpbusd" in line for line in loop)
+        ]
         assert len(loops) == 4, name  # tiles of 1, 2, 4 and 8
 
 
-def test_requests_for_lines_stand_apart(products_of_2021):
+@pytest.mark.parametrize("job", [PRODUCTS], ids=["PC of 2021"])
+def test_requests_for_lines_stand_apart(job, ahead):
     """Side by side, they cost eight tokens from memory up to a tenth of their speed (`kernels/packed.py`)."""
-    for name, assembly in products_of_2021.items():
-        lines = [line for line in assembly.splitlines() if not line.strip().startswith("#")]
+    for name, facts in ahead(job).items():
+        lines = [line for line in facts["assembly"].splitlines() if not line.strip().startswith("#")]
         requests = [i for i, line in enumerate(lines) if "prefetcht1" in line]  # weights, into L2
         assert len(requests) >= 4 * 5, name  # tiles of 1, 2, 4 and 8, at least five lines a block
         assert all(b > a + 1 for a, b in itertools.pairwise(requests)), name
@@ -158,11 +182,13 @@ def innermost_loops(assembly: str) -> list[list[str]]:
     return loops
 
 
-@pytest.mark.parametrize("form", ["q4_0", "q8_0", "q5_0", "q5_1", "q5_k", "q6_k"])
-def test_two_panels_take_few_loads_and_no_stack(form):
+TWO_PANELS = ["q4_0", "q8_0", "q5_0", "q5_1", "q5_k", "q6_k"]
+
+
+@pytest.mark.parametrize("job", [_on("PC of 2024", f"matmul.{form}") for form in TWO_PANELS], ids=TWO_PANELS)
+def test_two_panels_take_few_loads_and_no_stack(job, ahead):
     """One panel against eight tokens takes 101 and more (`kernels/two_panels.py`)."""
-    name = f"matmul.{form}"
-    assembly = compile_in_child([name], {"EDGELLM_CROSS": CROSS["PC of 2024"]})[name]["assembly"]
+    assembly = ahead(job)[job.names[0]]["assembly"]
     dots = [[line for line in loop if "vpdpbusd" in line] for loop in innermost_loops(assembly)]
     loops = [
         [line for line in loop if not line.startswith("prefetch")]
@@ -175,9 +201,9 @@ def test_two_panels_take_few_loads_and_no_stack(form):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cross", CROSS.values(), ids=CROSS)
-def test_every_kernel_on_cpus_that_are_not_here(cross):
-    check(compile_in_child([], {"EDGELLM_CROSS": cross}), cross.partition(",")[0])
+@pytest.mark.parametrize("job", elsewhere())
+def test_every_kernel_on_cpus_that_are_not_here(job, ahead):
+    check(ahead(job), job.target)
 
 
 def test_a_function_is_not_compiled_for_each_constant_it_is_called_with():
