@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from edgellm.backends.base import (
 )
 from edgellm.chat import ChatTemplate, default_template
 from edgellm.config import load_config
+from edgellm.early import Watch
 from edgellm.engine import Engine, EngineConfig
 from edgellm.engine.check import pools
 from edgellm.errors import TemplateError, UnsupportedError, UsageError
@@ -147,21 +149,25 @@ def load(
     )
     _check_threads(threads or load_config().threads)
     backend_class = backends.find(backend)
-    path = hub.resolve(model, _byte_progress(progress))
+    sizes = partial(
+        configure,
+        threads=threads,
+        context_length=context_length,
+        kv_type=kv,
+        max_sequences=max_sequences,
+        memory_limit=memory_limit,
+        low_memory=low_memory,
+    )
+
+    def prepare(beginning: GGUFFile) -> None:
+        graph = models.build(beginning)
+        backend_class.prepare(graph, beginning, sizes(graph, beginning, available=None)[1])
+
+    path = hub.resolve(model, Watch(model, prepare, progress))
     file = open_gguf(path)
     try:
         graph = models.build(file)
-        plan, config = configure(
-            graph,
-            file,
-            threads=threads,
-            context_length=context_length,
-            kv_type=kv,
-            max_sequences=max_sequences,
-            memory_limit=memory_limit,
-            low_memory=low_memory,
-            available=available_memory(),
-        )
+        plan, config = sizes(graph, file, available=available_memory())
         tokenizer = _tokenizer(file)
         give_back()  # making a tokenizer of 128 thousand tokens takes 35 MB more than it keeps
         loaded = backend_class(graph, file, config, progress)
@@ -205,13 +211,6 @@ def _check_threads(threads: int | None) -> None:
     """UsageError for more threads than any machine has, which the system may not be able to start."""
     if threads is not None and threads > _MAX_THREADS:
         raise UsageError(f"threads is {threads}, and may be {_MAX_THREADS} at most", "threads")
-
-
-def _byte_progress(progress: LoadProgress | None) -> Any:
-    """The hub's progress, whose total may be unknown, as ours."""
-    if progress is None:
-        return None
-    return lambda what, done, total: progress(what, done, total or 0)
 
 
 def configure(

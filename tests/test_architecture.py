@@ -34,7 +34,7 @@ LAYERS: dict[str, set[str]] = {
     "engine": {"backends", "sampling", "chat", "tokenizers", "hub", "graph", "gguf", "models"},
 }
 # Above the engine: all of these may use everything below, and each other only downwards.
-UPPER = ("completion", "loading", "llm", "server", "cli", "__main__")
+UPPER = ("completion", "early", "loading", "llm", "server", "cli", "__main__")
 for number, part in enumerate(UPPER):
     LAYERS[part] = {*UPPER[:number], *LAYERS} - set(UPPER[number:])
 

@@ -96,6 +96,10 @@ class Backend(ABC):
         self.graph = graph
         self.config = config
 
+    @classmethod  # noqa: B027
+    def prepare(cls, graph: Graph, file: WeightFile, config: BackendConfig) -> None:
+        """Begin, in the background, what such a model needs, while the tensors of `file` are on their way."""
+
     @abstractmethod
     def execute(self, batch: Batch) -> NDArray[np.float32]:
         """Run one step: f32 [O, vocab] (or [S, dim] for pooling graphs), valid until the next call."""

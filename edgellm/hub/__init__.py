@@ -8,17 +8,17 @@ turns any of them into a path, and pulls what is not there yet.
     incoming.py    what is on its way into it; locks.py: one process at a time
     pypi.py, huggingface.py    the sources; index.py and repository.py find the files there
     transfer.py    one file over HTTP, continued after an interruption; partial.py: what has come of it;
-    checks.py      whether it is the right one
+    checks.py      whether it is the right one; arriving.py: how it begins, before all of it is here
 
 How to add a model: an entry in `models/catalog.toml`; no code.
-How to add a kind of source: a frozen dataclass with `label` and `fetch` (see `source.py`) in a file of its
-own, and a row in `entries.SOURCES`.
+How to add a kind of source: a frozen dataclass with `label`, `fetch` and `head` (see `source.py`) in a file
+of its own, and a row in `entries.SOURCES`.
 """
 
 from __future__ import annotations
 
 from edgellm.hub.entries import Entry, catalogue
-from edgellm.hub.names import pull, recommended_sampling, remove, resolve
+from edgellm.hub.names import head, pull, recommended_sampling, remove, resolve
 from edgellm.hub.source import Progress
 from edgellm.hub.store import Installed, Removed, file_bytes, installed
 
@@ -29,6 +29,7 @@ __all__ = [
     "Removed",
     "catalogue",
     "file_bytes",
+    "head",
     "installed",
     "pull",
     "recommended_sampling",

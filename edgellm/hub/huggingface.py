@@ -19,12 +19,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edgellm.errors import DownloadError
+from edgellm.hub.arriving import head_of
 from edgellm.hub.checks import check, require_room
 from edgellm.hub.locks import locked
 from edgellm.hub.partial import partial_of
 from edgellm.hub.repository import choose
 from edgellm.hub.sets import part_of
-from edgellm.hub.source import Expected, Progress
+from edgellm.hub.source import Expected, Head, Progress
 from edgellm.hub.transfer import Remote, download
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -52,6 +53,9 @@ class HuggingFaceSource:
         names = [str(parent / name) for name in part.siblings] if part else [self.file]
         return _fetch_all(self.repo, names, folder, expected, progress)
 
+    def head(self, folder: Path) -> Head | None:
+        return _head(folder)
+
 
 @dataclass(frozen=True)
 class RepositorySource:
@@ -69,6 +73,15 @@ class RepositorySource:
         """Choose the files and fetch them; raises as `choose_files`, and as every source."""
         names = list(choose_files(self.repo, self.quant))
         return _fetch_all(self.repo, names, folder, expected, progress)
+
+    def head(self, folder: Path) -> Head | None:
+        return _head(folder)
+
+
+def _head(folder: Path) -> Head | None:
+    """What is in the partial file to which the first link leads."""
+    links = sorted(folder.glob("*.part"))
+    return head_of(links[0].resolve()) if links else None
 
 
 def choose_files(repo: str, quant: str | None) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ from edgellm.errors import DownloadError, EdgeLLMError, ModelNotFoundError, Usag
 from edgellm.hub.checks import FULL, DiskFullError, free_bytes, mebibytes
 from edgellm.hub.entries import catalogue, nearest
 from edgellm.hub.huggingface import RepositorySource
-from edgellm.hub.incoming import incoming, place
-from edgellm.hub.source import Expected, Progress, Source, silent
+from edgellm.hub.incoming import folder_of, incoming, place
+from edgellm.hub.source import Expected, Head, Progress, Source, silent
 from edgellm.hub.store import Removed, discard, find, target_of
 
 _HUB = "hf.co/"
@@ -62,6 +62,14 @@ def pull(name: str, progress: Progress | None = None) -> Path:
         if path is None:
             path = place(_first(wanted, expected, folder, report), target, folder)
         return path
+
+
+def head(model: str) -> Head | None:
+    """The beginning of a model that is being fetched, as far as it has come; None if there is none yet."""
+    wanted, _ = _known(model)
+    folder = folder_of(target_of(wanted))
+    heads = (source.head(_room(folder, source)) for source in _sources(wanted))
+    return next((found for found in heads if found is not None), None)
 
 
 def remove(name: str) -> Removed:
@@ -115,7 +123,7 @@ def _first(name: str, expected: Expected, folder: Path, progress: Progress) -> t
     """The files from the first source that delivers them."""
     reasons = []
     for source in _sources(name):
-        room = folder / re.sub(r"[^\w.-]+", "-", source.label)
+        room = _room(folder, source)
         room.mkdir(exist_ok=True)
         try:
             return source.fetch(room, expected, progress)
@@ -125,6 +133,11 @@ def _first(name: str, expected: Expected, folder: Path, progress: Progress) -> t
         f" What has come is kept: `edgellm pull {name}` goes on from there." if _holds_files(folder) else ""
     )
     raise DownloadError(f"{name} could not be fetched: {'; '.join(reasons)}.{kept}")
+
+
+def _room(folder: Path, source: Source) -> Path:
+    """A source's own part of the folder that a model is fetched into."""
+    return folder / re.sub(r"[^\w.-]+", "-", source.label)
 
 
 def _holds_files(folder: Path) -> bool:

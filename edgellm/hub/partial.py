@@ -30,9 +30,9 @@ class Partial:
     def __init__(self, target: Path, expected: Expected) -> None:
         self.target, self.expected = target, expected
         self.path = partial_of(target)
-        self._note = _note_of(self.path)
+        self._note = _note_path(self.path)
         self.known = Known(total=expected.file_bytes, sha256=expected.sha256)
-        found = self._read()
+        found = note_of(self.path)
         if found is not None and self._continues(found):
             self.known = found
         else:
@@ -46,12 +46,6 @@ class Partial:
     @property
     def whole(self) -> bool:
         return self.known.total is not None and self.size == self.known.total
-
-    def _read(self) -> Known | None:
-        try:
-            return Known(**json.loads(self._note.read_bytes()))
-        except (OSError, ValueError, TypeError):
-            return None
 
     def _continues(self, found: Known) -> bool:
         """Whether what is here can be told to be part of what is expected now."""
@@ -80,14 +74,22 @@ def partial_of(target: Path) -> Path:
     return target.with_name(target.name + ".part")
 
 
+def note_of(partial: Path) -> Known | None:
+    """What is known of the file that a partial one is a part of; None if nothing is."""
+    try:
+        return Known(**json.loads(_note_path(partial).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
 def remove_partial(target: Path) -> int:
     """Remove what has come of a file, and give its bytes."""
     path = partial_of(target)
     size = path.stat().st_size if path.exists() else 0
     path.unlink(missing_ok=True)
-    _note_of(path).unlink(missing_ok=True)
+    _note_path(path).unlink(missing_ok=True)
     return size
 
 
-def _note_of(partial: Path) -> Path:
+def _note_path(partial: Path) -> Path:
     return partial.with_name(partial.name + ".json")

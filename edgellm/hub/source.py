@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class Progress(Protocol):
@@ -26,6 +26,13 @@ class Expected:
     file_bytes: int | None = None
 
 
+class Head(NamedTuple):
+    """The first bytes of a file, and how many it will have."""
+
+    data: bytes
+    file_bytes: int
+
+
 class Source(Protocol):
     """A place that a model can come from."""
 
@@ -41,4 +48,9 @@ class Source(Protocol):
         earlier call left when it was interrupted; what is left in it can be continued from, and is kept until
         the model is here or removed. A partial file that lies elsewhere has a link in it, ending in `.part`.
         Raises DownloadError with one sentence that says why, OSError for what this machine's disk refuses.
+        """
+
+    def head(self, folder: Path) -> Head | None:
+        """What has come of the model, or of the first file of a set, since `fetch` was called with `folder`;
+        None where that is nothing, or nobody can tell.
         """

@@ -9,6 +9,7 @@ folder that cannot be written) costs time only.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import os
@@ -23,7 +24,7 @@ import llvmlite.binding as llvm
 
 from edgellm.config import load_config
 from edgellm.errors import EdgeLLMError
-from edgellm.kernels.compilers import Progress, compile_all
+from edgellm.kernels.compilers import Compilers, Progress
 from edgellm.simd import targets
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -31,6 +32,7 @@ _CHECKSUM = 32
 _engines: list[llvm.ExecutionEngine] = []  # loaded code stays loaded: addresses must remain good
 _loaded: dict[str, int] = {}
 _lock = threading.Lock()
+_begun: list[Compilers] = []  # at most one: for kernels that are to be loaded later
 
 
 def cache_key(target: targets.Target) -> str:
@@ -48,6 +50,18 @@ def cache_key(target: targets.Target) -> str:
 def cache_folder(target: targets.Target) -> Path:
     """Where this target's objects are kept."""
     return load_config().kernels / f"{target.name}-{cache_key(target)}"
+
+
+def begin_kernels(names: Sequence[str]) -> None:
+    """Have what the cache lacks compiled in the background, for a `load_kernels` that will want it."""
+    with _lock:
+        target = targets.choose(load_config().target)
+        folder = cache_folder(target)
+        missing = [n for n in names if n not in _loaded and read_object(folder / f"{n}.o") is None]
+        if missing and not _begun and _writable(folder):
+            _begun.append(Compilers(target, folder))
+            with contextlib.suppress(OSError):  # a process more than there may be: it is for later, then
+                _begun[0].add(missing)
 
 
 def load_kernels(names: Sequence[str], progress: Progress | None = None) -> dict[str, int]:
@@ -129,7 +143,9 @@ def _compile(
         home = folder if _writable(folder) else Path(scratch)
         for stale in home.glob("*.tmp") if home == folder else ():
             _remove_stale(stale)
-        compile_all(names, target, home, progress)
+        compilers = _begun.pop() if _begun and home == folder else Compilers(target, home)
+        compilers.add(names, progress)
+        compilers.wait()
         objects = {n: read_object(home / f"{n}.o") for n in names}
     failed = [n for n, code in objects.items() if code is None]
     if failed:

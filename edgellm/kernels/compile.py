@@ -5,6 +5,7 @@ folder, a printed line each. With `-` for names they come from standard input, a
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +19,7 @@ _OBJECTS_BETWEEN_COLLECTIONS = 100_000
 
 def main(folder: str, names: Iterable[str]) -> None:
     """Compile each kernel and put its object into the folder."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # without a reader it just ends
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     for name in names:
         write_object(Path(folder) / f"{name}.o", compile_kernel(name))

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,16 +23,80 @@ _CHILD_BYTES = 240 << 20  # of a child at its largest
 _FAMILIES = (("sample.",), ("matmul.",), ("attention.",), ("pointwise.", "quantize."), ("team.",))
 
 
-def compile_all(
-    names: Sequence[str], target: targets.Target, folder: Path, progress: Progress | None
-) -> None:
-    """Have each kernel's object put into `folder`, by one child a core; a kernel that fails has none."""
-    children = [_start(target, folder) for _ in range(_worker_count(len(names)))]
-    try:
-        _hand_out(Queue(names), children, progress)
-    finally:
-        for child in children:
-            _end(child)
+class Compilers:
+    """Children that compile what they are given, one a core, for as long as there is something to do.
+
+    Each kernel's object is put into `folder`; one that fails has none. Children that are still at it when the
+    process ends, end with it.
+    """
+
+    def __init__(self, target: targets.Target, folder: Path) -> None:
+        self._target, self._folder = target, folder
+        self._queue = Queue()
+        self._asked: set[str] = set()
+        self._done = 0
+        self._progress: Progress | None = None
+        self._lock = threading.Lock()
+        self._children: list[subprocess.Popen[str]] = []
+        self._servers: list[threading.Thread] = []
+        self._working = 0
+        weakref.finalize(self, _end_all, self._children)
+
+    def add(self, names: Sequence[str], progress: Progress | None = None) -> None:
+        """Have these compiled, too, those that were asked for before only once. `progress` is told of all."""
+        with self._lock:
+            new = [name for name in dict.fromkeys(names) if name not in self._asked]
+            self._asked.update(new)
+            self._queue.add(new)
+            self._progress = progress
+            self._tell()
+            wanted = _worker_count(len(self._queue) + self._working) if new else 0
+            for _ in range(wanted - self._working):
+                self._begin(_start(self._target, self._folder))
+
+    def wait(self) -> None:
+        """Until all are done. Whatever ends the wait early ends the children."""
+        try:
+            for server in self._servers:
+                server.join()
+        finally:
+            _end_all(self._children)
+
+    def _begin(self, child: subprocess.Popen[str]) -> None:
+        self._working += 1
+        self._children.append(child)
+        self._servers.append(threading.Thread(target=self._serve, args=(child,), daemon=True))
+        self._servers[-1].start()
+
+    def _serve(self, child: subprocess.Popen[str]) -> None:
+        """Give a child a kernel, and another whenever it prints a line."""
+        assert child.stdin is not None
+        assert child.stdout is not None
+        name = None
+        with contextlib.suppress(BrokenPipeError), child.stdin as orders:
+            while name := self._next(name):
+                orders.write(name + "\n")
+                orders.flush()
+                if not child.stdout.readline():
+                    break
+        if name is not None:  # a child that failed
+            with self._lock:
+                self._working -= 1
+
+    def _next(self, last: str | None) -> str | None:
+        """What follows `last`. Who is told that there is nothing, works no more."""
+        with self._lock:
+            if last is not None:
+                self._done += 1
+                self._tell()
+            name = self._queue.take(last)
+            if name is None:
+                self._working -= 1
+            return name
+
+    def _tell(self) -> None:
+        if self._progress is not None:
+            self._progress("compiling kernels", self._done, len(self._asked))
 
 
 class Queue:
@@ -42,24 +107,25 @@ class Queue:
     have in common, which is a fifth of a product and half or more of most others, is compiled only once.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self._waiting = sorted(names, key=_family)
+    def __init__(self) -> None:
+        self._waiting: list[str] = []
         self._begun: set[int] = set()
-        self._lock = threading.Lock()
+
+    def add(self, names: Sequence[str]) -> None:
+        self._waiting = sorted([*self._waiting, *names], key=_family)
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def take(self, last: str | None) -> str | None:
         """The next kernel for who did `last`, which is None for who did none; None if there are no more."""
-        with self._lock:
-            if not self._waiting:
-                return None
-            own = None if last is None else _family(last)
-            name = min(self._waiting, key=lambda n: (_family(n) != own, _family(n) in self._begun))
-            self._waiting.remove(name)
-            self._begun.add(_family(name))
-            return name
+        if not self._waiting:
+            return None
+        own = None if last is None else _family(last)
+        name = min(self._waiting, key=lambda n: (_family(n) != own, _family(n) in self._begun))
+        self._waiting.remove(name)
+        self._begun.add(_family(name))
+        return name
 
 
 def _family(name: str) -> int:
@@ -83,7 +149,8 @@ def _start(target: targets.Target, folder: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-P", "-m", "edgellm.kernels.compile", str(folder), "-"]
     environment = os.environ | compiler_environment(target)
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
+    # A group of its own: Control-C is for this process, which ends its children.
+    return subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True, process_group=0)
 
 
 def _worker_count(kernels: int) -> int:
@@ -93,40 +160,12 @@ def _worker_count(kernels: int) -> int:
     return max(1, min(os.cpu_count() or 1, kernels, _MOST_CHILDREN, fitting))
 
 
-def _end(child: subprocess.Popen[str]) -> None:
-    child.kill()
-    child.wait()
-    for pipe in (child.stdin, child.stdout):
-        if pipe is not None:
-            with contextlib.suppress(BrokenPipeError):
-                pipe.close()
-
-
-def _hand_out(queue: Queue, children: list[subprocess.Popen[str]], progress: Progress | None) -> None:
-    """Give each child a kernel, and another whenever it prints a line."""
-    count, done = len(queue), 0
-    lock = threading.Lock()
-
-    def serve(child: subprocess.Popen[str]) -> None:
-        nonlocal done
-        assert child.stdin is not None
-        assert child.stdout is not None
-        name = None
-        with contextlib.suppress(BrokenPipeError), child.stdin as orders:
-            while name := queue.take(name):
-                orders.write(name + "\n")
-                orders.flush()
-                if not child.stdout.readline():
-                    return
-                with lock:
-                    done += 1
-                    if progress:
-                        progress("compiling kernels", done, count)
-
-    if progress:
-        progress("compiling kernels", 0, count)
-    servers = [threading.Thread(target=serve, args=(child,), daemon=True) for child in children]
-    for server in servers:
-        server.start()
-    for server in servers:
-        server.join()
+def _end_all(children: list[subprocess.Popen[str]]) -> None:
+    for child in children:
+        child.kill()
+        child.wait()
+        for pipe in (child.stdin, child.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+    children.clear()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from edgellm.errors import DownloadError, EdgeLLMError, ModelNotFoundError
-from edgellm.hub import installed, pull, remove, resolve
+from edgellm.hub import head, installed, pull, remove, resolve
 from edgellm.hub.store import target_of
 
 MODEL = b"GGUF" + random.Random(1).randbytes(1_000_000)
@@ -122,6 +122,17 @@ def test_a_connection_that_breaks_again_and_again_is_given_up_in_a_sentence(serv
     served.wire.asked.clear()
     assert pull(served.name).read_bytes() == MODEL
     assert served.wire.asked == ["bytes=400000-"]
+
+
+def test_how_a_model_begins_is_known_before_it_is_here(served, home):
+    served.wire.pause_s = 0.01
+    heads = []
+    pull(served.name, lambda what, *_: heads.append(head(served.name)) if "downloading" in what else None)
+    come = [found for found in heads if found is not None and found.data]
+    assert {found.file_bytes for found in come} == {len(MODEL)}
+    assert all(MODEL.startswith(found.data) for found in come)
+    assert 0 < len(come[0].data) < len(MODEL)
+    assert head(served.name) is None
 
 
 def test_what_has_come_is_removed_by_rm(served, home):

@@ -38,6 +38,26 @@ def test_a_kernel_is_compiled_once_and_found_again(home, monkeypatch):
     assert cache.load_kernels([KERNEL])[KERNEL]
 
 
+def test_what_is_begun_early_is_compiled_once_and_loaded_with_the_rest(home, monkeypatch):
+    started, start = [], cache.Compilers.add
+
+    def add(self, names, progress=None):
+        started.append((id(self), sorted(names)))
+        start(self, names, progress)
+
+    monkeypatch.setattr(cache.Compilers, "add", add)
+    other, calls = "embed.f32", []
+    cache.begin_kernels([KERNEL])
+    cache.begin_kernels([other])  # one group is enough: whoever comes later has it compiled
+    assert cache.load_kernels([KERNEL, other], lambda *args: calls.append(args)).keys() == {KERNEL, other}
+    assert [names for _, names in started] == [[KERNEL], sorted([KERNEL, other])]
+    assert len({group for group, _ in started}) == 1
+    assert calls[-1] == ("compiling kernels", 2, 2)
+    cache.begin_kernels([KERNEL, other])
+    assert len(started) == 2
+    assert cache._begun == []
+
+
 @pytest.mark.parametrize(
     "damage",
     [

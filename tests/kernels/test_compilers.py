@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -9,7 +11,8 @@ import threading
 import pytest
 
 from edgellm.kernels import compilers
-from edgellm.kernels.compilers import Queue
+from edgellm.kernels.compilers import Compilers, Queue
+from edgellm.simd import targets
 
 
 @pytest.mark.parametrize(
@@ -30,13 +33,16 @@ def test_compilers_are_as_many_as_fit_into_memory(monkeypatch, cores, available,
 
 
 def test_what_takes_longest_goes_first():
-    queue = Queue(["pack.q4_0", "pointwise.gather", "matmul.q4_0", "embed.f32", "sample.draw"])
+    queue = Queue()
+    queue.add(["pack.q4_0", "pointwise.gather", "matmul.q4_0"])
+    queue.add(["embed.f32", "sample.draw"])
     taken = [queue.take(None) for _ in range(6)]
     assert taken == ["sample.draw", "matmul.q4_0", "pointwise.gather", "pack.q4_0", "embed.f32", None]
 
 
 def test_who_has_compiled_one_of_a_family_goes_on_with_it():
-    queue = Queue(["matmul.q4_0", "matmul.q8_0", "quantize.rows", "pointwise.glu_silu", "team.run"])
+    queue = Queue()
+    queue.add(["matmul.q4_0", "matmul.q8_0", "quantize.rows", "pointwise.glu_silu", "team.run"])
     assert queue.take(None) == "matmul.q4_0"
     assert queue.take(None) == "quantize.rows"  # not the other product: somebody is at those
     assert queue.take("matmul.q4_0") == "matmul.q8_0"
@@ -45,20 +51,84 @@ def test_who_has_compiled_one_of_a_family_goes_on_with_it():
     assert queue.take("quantize.rows") is None
 
 
-def test_who_is_done_first_takes_the_next_kernel():
-    def child(seconds):
-        body = f"    time.sleep({seconds})\n    print(line, end='', flush=True)"
+class Children:
+    """What takes the compilers' place: processes that take so many seconds for a kernel, and nothing else."""
+
+    def __init__(self, monkeypatch, seconds):
+        self.started, self._seconds = [], iter(seconds)
+        monkeypatch.setattr(compilers, "_start", self.start)
+        monkeypatch.setattr(compilers, "_worker_count", lambda kernels: min(kernels, 2))
+
+    def start(self, target, folder):
+        body = f"    time.sleep({next(self._seconds)})\n    print(line, end='', flush=True)"
         loop = f"import sys, time\nfor line in sys.stdin:\n{body}"
         pipe = subprocess.PIPE
-        return subprocess.Popen([sys.executable, "-c", loop], stdin=pipe, stdout=pipe, text=True)
+        self.started.append(
+            subprocess.Popen([sys.executable, "-c", loop], stdin=pipe, stdout=pipe, text=True)
+        )
+        return self.started[-1]
 
-    names = ["pointwise.gather", "matmul.q4_0", "embed.f32", "sample.draw"]
-    children, calls = [child(60), child(0)], []
-    try:
-        # The first child is never done, and takes one; the other has done the rest when it is stopped.
-        threading.Timer(3, children[0].kill).start()
-        compilers._hand_out(Queue(names), children, lambda *args: calls.append(args))
-    finally:
-        for each in children:
-            compilers._end(each)
+
+@pytest.fixture
+def group(tmp_path):
+    return Compilers(targets.choose(), tmp_path)
+
+
+NAMES = ["pointwise.gather", "matmul.q4_0", "embed.f32", "sample.draw"]
+
+
+def test_who_is_done_first_takes_the_next_kernel(monkeypatch, group):
+    children, calls = Children(monkeypatch, [60, 0]), []
+    group.add(NAMES, lambda *args: calls.append(args))
+    # The first child is never done, and takes one; the other has done the rest when it is stopped.
+    threading.Timer(3, children.started[0].kill).start()
+    group.wait()
     assert calls == [("compiling kernels", done, 4) for done in range(4)]
+    assert [child.poll() is None for child in children.started] == [False, False]
+
+
+def test_more_may_be_asked_for_while_they_are_at_it_and_after(monkeypatch, group):
+    children, calls = Children(monkeypatch, [0.3, 0.3, 0, 0]), []
+    group.add(NAMES[:2])
+    group.add(NAMES[1:3], lambda *args: calls.append(args))
+    group.wait()
+    assert calls == [("compiling kernels", done, 3) for done in range(4)]
+    assert len(children.started) == 2
+    group.add(NAMES[:3])  # nothing new
+    assert len(children.started) == 2
+    group.add(NAMES)
+    group.wait()
+    assert len(children.started) == 3
+    assert calls == [("compiling kernels", done, 3) for done in range(4)]
+
+
+def test_an_interrupted_wait_ends_them(monkeypatch, group):
+    children = Children(monkeypatch, [60, 60])
+    group.add(NAMES)
+    monkeypatch.setattr(threading.Thread, "join", lambda *args: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        group.wait()
+    monkeypatch.undo()
+    assert [child.poll() for child in children.started] == [-signal.SIGKILL] * 2
+
+
+@pytest.mark.parametrize("end", ["", "os.kill(os.getpid(), signal.SIGINT)"], ids=["by itself", "interrupted"])
+def test_they_end_with_who_started_them_and_say_nothing(tmp_path, end):
+    program = f"""
+import os, signal
+from pathlib import Path
+from edgellm.kernels.compilers import Compilers
+from edgellm.simd import targets
+group = Compilers(targets.choose(), Path({str(tmp_path)!r}))
+group.add(["matmul.q4_0", "sample.draw"])
+print(*(child.pid for child in group._children), flush=True)
+{end}
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert len(run.stderr.splitlines()) <= 5, "our own traceback, at most"
+    assert "compile" not in run.stderr
+    pids = run.stdout.split()
+    assert pids
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid), 0)

@@ -23,14 +23,14 @@ from edgellm.backends.base import (
 from edgellm.backends.cpu import team as teams
 from edgellm.backends.cpu.arena import Ref
 from edgellm.backends.cpu.header import Header
-from edgellm.backends.cpu.lower import Argument, KernelName, Lowering, PlannedOp
+from edgellm.backends.cpu.lower import Argument, KernelName, Lowering, PlannedOp, Program
 from edgellm.backends.cpu.threads import default_threads
 from edgellm.backends.cpu.weights import Packed, WeightStore
 from edgellm.backends.profile import Profile
 from edgellm.errors import UnsupportedError
 from edgellm.graph import Graph, Weight
 from edgellm.kernels import layout as L
-from edgellm.kernels.cache import load_kernels
+from edgellm.kernels.cache import begin_kernels, load_kernels
 
 
 class CPUBackend(Backend):
@@ -47,9 +47,7 @@ class CPUBackend(Backend):
         store = WeightStore(file, in_file=config.low_memory)
         lowering = Lowering(graph, file, store, config, [int(p.ctypes.data) for p in self._pools], threads)
         program = lowering.run()
-        called = {a.name for op in program.ops for a in op.args if isinstance(a, KernelName)}
-        kernels = called | {op.kernel for op in program.ops} | set(store.kernels()) | set(teams.KERNELS)
-        addresses = load_kernels(sorted(kernels), progress)
+        addresses = load_kernels(_kernels(program, store), progress)
         self._team = teams.team_of(threads)
         store.pack(self._team, addresses, progress)
         self._scratch = lowering.arena.lay_out()
@@ -66,6 +64,13 @@ class CPUBackend(Backend):
         self._ops = program.ops
         self._profile: Profile | None = None
         weakref.finalize(self, self._team.settle).atexit = False
+
+    @classmethod
+    def prepare(cls, graph: Graph, file: WeightFile, config: BackendConfig) -> None:
+        store = WeightStore(file, in_file=config.low_memory)
+        nowhere = [0] * len(graph.caches)
+        program = Lowering(graph, file, store, config, nowhere, config.threads or default_threads()).run()
+        begin_kernels(_kernels(program, store))
 
     def _assemble(self, planned: list[PlannedOp], addresses: dict[str, int]) -> NDArray[np.int64]:
         """Ops with addresses in place of refs."""
@@ -128,6 +133,12 @@ class CPUBackend(Backend):
 
     def cancel(self) -> None:
         self._team.cancel()
+
+
+def _kernels(program: Program, store: WeightStore) -> list[str]:
+    """All that a plan and the packing of its weights call."""
+    called = {a.name for op in program.ops for a in op.args if isinstance(a, KernelName)}
+    return sorted(called | {op.kernel for op in program.ops} | set(store.kernels()) | set(teams.KERNELS))
 
 
 def _pools(graph: Graph, config: BackendConfig) -> list[NDArray[np.uint8]]:
