@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,10 @@ import numpy as np
 
 from edgellm import hub
 from edgellm.backends.base import LoadProgress
-from edgellm.errors import EdgeLLMError
 from edgellm.gguf import GGUFFile, open_gguf
 
-_LOOKS = (4 << 20, 16 << 20, 64 << 20)  # bytes, after which all metadata may have come: mostly a vocabulary
+_LOG = logging.getLogger("edgellm")
+_LOOKS = (4 << 20, 16 << 20, 32 << 20)  # bytes, after which all metadata may have come: mostly a vocabulary
 
 
 class Watch:
@@ -51,6 +52,7 @@ class Watch:
                     file.truncate(head.file_bytes)
                 with open_gguf(path) as beginning:
                     self._prepare(beginning)
-        except (EdgeLLMError, OSError):
+        except Exception:  # whatever it is, the download goes on
+            _LOG.debug("nothing can be begun for %s yet", self._model, exc_info=True)
             return False
         return True

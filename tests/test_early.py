@@ -40,7 +40,7 @@ def test_the_beginning_of_a_file_is_enough(model, monkeypatch):
         names = set(file.tensors)
     seen = []
     heads = [None, Head(raw[: start - 100], len(raw)), Head(raw[:start], len(raw))]
-    reports = [("downloading", done << 20, None) for done in (0, 3, 4, 5, 15, 17, 40, 64, 65, 100)]
+    reports = [("downloading", done << 20, None) for done in (0, 3, 4, 5, 15, 17, 30, 32, 33, 100)]
     told = watched(
         monkeypatch, heads, reports, lambda file: seen.append((set(file.tensors), file.file_bytes))
     )
@@ -51,7 +51,7 @@ def test_the_beginning_of_a_file_is_enough(model, monkeypatch):
 def test_what_was_seen_is_not_looked_for_again(model, monkeypatch):
     raw = model.read_bytes()
     seen = []
-    reports = [("downloading", done << 20, 100 << 20) for done in (4, 16, 64)]
+    reports = [("downloading", done << 20, 100 << 20) for done in (4, 16, 32)]
     watched(monkeypatch, [Head(raw, len(raw))], reports, lambda file: seen.append(file.architecture))
     assert seen == ["llama"]
 
@@ -63,6 +63,13 @@ def test_what_is_no_model_is_left_for_later(monkeypatch, raw):
     watched(
         monkeypatch, [Head(raw, 9999)], [("downloading", 5 << 20, None)], lambda file: pytest.fail("opened")
     )
+
+
+def test_what_goes_wrong_does_not_stop_the_download(model, monkeypatch):
+    raw = model.read_bytes()
+    reports = [("downloading", done << 20, None) for done in (4, 16)]
+    told = watched(monkeypatch, [Head(raw, len(raw))] * 2, reports, lambda file: {}["x"])
+    assert len(told) == 2
 
 
 def test_its_kernels_are_those_that_the_model_is_loaded_with(model, monkeypatch, tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 from edgellm.hub.partial import note_of
 from edgellm.hub.source import Head
 
-_MOST = 64 << 20  # bytes; a model's metadata, which stand first, have seldom more than ten million
+_MOST = 32 << 20  # bytes; metadata, which stand first, seldom have more than ten million
 _ZIP = struct.Struct("<4s2xHH8xLLHH")  # PKWARE's APPNOTE, 4.3.7: magic, flags, method, sizes, and lengths
 _STREAMED = 1 << 3  # a flag: the sizes follow the member
 _STORED, _DEFLATED = 0, 8
