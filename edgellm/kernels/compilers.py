@@ -73,11 +73,11 @@ class Compilers:
         assert child.stdin is not None
         assert child.stdout is not None
         name = None
-        with contextlib.suppress(BrokenPipeError), child.stdin as orders:
+        with contextlib.suppress(BrokenPipeError), child.stdout as answers, child.stdin as orders:
             while name := self._next(name):
                 orders.write(name + "\n")
                 orders.flush()
-                if not child.stdout.readline():
+                if not answers.readline():
                     break
         if name is not None:  # a child that failed
             with self._lock:
@@ -161,11 +161,8 @@ def _worker_count(kernels: int) -> int:
 
 
 def _end_all(children: list[subprocess.Popen[str]]) -> None:
+    """Their threads find it out, and close the pipes."""
     for child in children:
         child.kill()
         child.wait()
-        for pipe in (child.stdin, child.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
     children.clear()

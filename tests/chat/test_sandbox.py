@@ -152,4 +152,4 @@ def test_what_was_stopped_is_not_tried_again(monkeypatch):
     begin = time.thread_time()
     with pytest.raises(TemplateError, match=r"more than 0\.3 s"):
         ChatTemplate(ENDLESS["loops"]).render(parts)
-    assert time.thread_time() - begin < 0.5
+    assert time.thread_time() - begin < 2 * 0.3

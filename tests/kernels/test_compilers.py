@@ -105,7 +105,11 @@ def test_more_may_be_asked_for_while_they_are_at_it_and_after(monkeypatch, group
 def test_an_interrupted_wait_ends_them(monkeypatch, group):
     children = Children(monkeypatch, [60, 60])
     group.add(NAMES)
-    monkeypatch.setattr(threading.Thread, "join", lambda *args: signal.raise_signal(signal.SIGINT))
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
     with pytest.raises(KeyboardInterrupt):
         group.wait()
     monkeypatch.undo()
