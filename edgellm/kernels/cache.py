@@ -58,8 +58,9 @@ def begin_kernels(names: Sequence[str]) -> None:
         target = targets.choose(load_config().target)
         folder = cache_folder(target)
         missing = [n for n in names if n not in _loaded and read_object(folder / f"{n}.o") is None]
-        if missing and not _begun and _writable(folder):
-            _begun.append(Compilers(target, folder))
+        if missing and _writable(folder):
+            if not _begun or _begun[0].idle:
+                _begun[:] = [Compilers(target, folder)]
             with contextlib.suppress(OSError):  # a process more than there may be: it is for later, then
                 _begun[0].add(missing)
 
@@ -143,16 +144,18 @@ def _compile(
         home = folder if _writable(folder) else Path(scratch)
         for stale in home.glob("*.tmp") if home == folder else ():
             _remove_stale(stale)
-        compilers = _begun.pop() if _begun and home == folder else Compilers(target, home)
-        compilers.add(names, progress)
-        compilers.wait()
-        objects = {n: read_object(home / f"{n}.o") for n in names}
-    failed = [n for n, code in objects.items() if code is None]
-    if failed:
+        groups = [_begun.pop()] if _begun and home == folder else []
+        objects: dict[str, bytes] = {}
+        for compilers in [*groups, Compilers(target, home)]:
+            if waiting := [n for n in names if n not in objects]:
+                compilers.add(waiting, progress)
+                compilers.wait()
+                objects |= {n: code for n in waiting if (code := read_object(home / f"{n}.o")) is not None}
+    if failed := [n for n in names if n not in objects]:
         raise EdgeLLMError(
             f"kernel {failed[0]} could not be compiled for {target.name}; the compiler's words are above"
         )
-    return {n: code for n, code in objects.items() if code is not None}
+    return objects
 
 
 def _remove_stale(path: Path) -> None:

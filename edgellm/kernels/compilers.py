@@ -54,6 +54,11 @@ class Compilers:
             for _ in range(wanted - self._working):
                 self._begin(_start(self._target, self._folder))
 
+    @property
+    def idle(self) -> bool:
+        """Whether all that was asked for is done."""
+        return self._working == 0
+
     def wait(self) -> None:
         """Until all are done. Whatever ends the wait early ends the children."""
         try:
@@ -79,7 +84,9 @@ class Compilers:
                 orders.flush()
                 if not answers.readline():
                     break
-        if name is not None:  # a child that failed
+        child.kill()
+        child.wait()
+        if name is not None:  # it failed
             with self._lock:
                 self._working -= 1
 

@@ -46,16 +46,30 @@ def test_what_is_begun_early_is_compiled_once_and_loaded_with_the_rest(home, mon
         start(self, names, progress)
 
     monkeypatch.setattr(cache.Compilers, "add", add)
-    other, calls = "embed.f32", []
+    other, third, calls = "embed.f32", "embed.f16", []
     cache.begin_kernels([KERNEL])
-    cache.begin_kernels([other])  # one group is enough: whoever comes later has it compiled
-    assert cache.load_kernels([KERNEL, other], lambda *args: calls.append(args)).keys() == {KERNEL, other}
-    assert [names for _, names in started] == [[KERNEL], sorted([KERNEL, other])]
-    assert len({group for group, _ in started}) == 1
-    assert calls[-1] == ("compiling kernels", 2, 2)
-    cache.begin_kernels([KERNEL, other])
-    assert len(started) == 2
+    cache.begin_kernels([other])
+    names = [KERNEL, other, third]
+    assert cache.load_kernels(names, lambda *args: calls.append(args)).keys() == set(names)
+    assert [asked for _, asked in started[:2]] == [[KERNEL], [other]]
+    assert third in started[2][1]
+    assert len({group for group, _ in started}) == 1, "one group does it all"
+    assert calls[-1] == ("compiling kernels", 3, 3)
+    cache.begin_kernels(names)
+    assert len(started) == 3
     assert cache._begun == []
+
+
+def test_what_was_begun_and_is_gone_is_compiled_again(home):
+    cache.begin_kernels([KERNEL])
+    (begun,) = cache._begun
+    begun.wait()
+    entry().unlink()
+    cache.begin_kernels([KERNEL])
+    assert cache._begun != [begun], "that one is done"
+    cache._begun[0].wait()
+    entry().write_bytes(b"not an object")
+    assert cache.load_kernels([KERNEL])[KERNEL]
 
 
 @pytest.mark.parametrize(
