@@ -144,7 +144,7 @@ def _compile(
         home = folder if _writable(folder) else Path(scratch)
         for stale in home.glob("*.tmp") if home == folder else ():
             _remove_stale(stale)
-        groups = [_begun.pop()] if _begun and home == folder else []
+        groups = [_begun.pop()] if _begun and _begun[0].folder == home else []
         objects: dict[str, bytes] = {}
         for compilers in [*groups, Compilers(target, home)]:
             if waiting := [n for n in names if n not in objects]:

@@ -19,7 +19,8 @@ _OBJECTS_BETWEEN_COLLECTIONS = 100_000
 
 def main(folder: str, names: Iterable[str]) -> None:
     """Compile each kernel and put its object into the folder."""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # without a reader it just ends
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # who has lost its reader just ends
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     for name in names:
         write_object(Path(folder) / f"{name}.o", compile_kernel(name))

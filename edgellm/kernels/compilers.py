@@ -31,7 +31,7 @@ class Compilers:
     """
 
     def __init__(self, target: targets.Target, folder: Path) -> None:
-        self._target, self._folder = target, folder
+        self._target, self.folder = target, folder
         self._queue = Queue()
         self._asked: set[str] = set()
         self._done = 0
@@ -52,7 +52,7 @@ class Compilers:
             self._tell()
             wanted = _worker_count(len(self._queue) + self._working) if new else 0
             for _ in range(wanted - self._working):
-                self._begin(_start(self._target, self._folder))
+                self._begin(_start(self._target, self.folder))
 
     @property
     def idle(self) -> bool:
