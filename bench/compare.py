@@ -37,7 +37,7 @@ from edgellm.gguf import open_gguf
 from edgellm.graph import ops
 from edgellm.hub import resolve
 
-DEFAULT_TESTS = "pp128,pp512,tg64,tg32@2048,tg32x4,tg32x8"
+DEFAULT_TESTS = "pp128,pp512,tg64,tg64@2048,tg32x4,tg32x8"
 
 
 @dataclass(frozen=True)
