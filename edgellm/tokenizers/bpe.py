@@ -62,7 +62,10 @@ def _model(vocabulary: Vocabulary, ignore_merges: bool) -> models.BPE:
     complete = all(char in ids for char in ALPHABET)
     vocab = ids if complete else {**ids, _ABSENT: len(vocabulary.tokens)}
     unknown = None if complete else _ABSENT
-    merges = [_merge(text, rank) for rank, text in enumerate(vocabulary.merges)]
+    merges = [  # nearly all are two words, which `split` cuts in half the time; Llama 3 has 280 thousand
+        (pair[0], pair[1]) if len(pair := text.split(" ")) == 2 and pair[0] else _merge(text, rank)
+        for rank, text in enumerate(vocabulary.merges)
+    ]
 
     def make(merges: list[Merge]) -> models.BPE:
         return models.BPE(vocab, merges, unk_token=unknown, ignore_merges=ignore_merges)
@@ -74,7 +77,7 @@ def _model(vocabulary: Vocabulary, ignore_merges: bool) -> models.BPE:
 
 
 def _merge(text: str, rank: int) -> Merge:
-    # A token may itself begin with a space, so the cut is never before the first character.
+    """Two tokens of which one has a space: the first may begin with it, so the cut is not before that."""
     cut = text.find(" ", 1)
     if cut < 0:
         raise FormatError(f"tokenizer.ggml.merges[{rank}] is {text!r}, not two tokens with a space between")

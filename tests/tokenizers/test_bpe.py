@@ -53,9 +53,10 @@ def test_a_byte_outside_the_vocabulary_is_left_out_and_keeps_its_neighbours_apar
     assert [tokenizer.token_text(i) for i in ids] == list(merged)
 
 
-def test_merges_of_absent_tokens_are_left_out(bpe):
+@pytest.mark.parametrize("merge", ["no such", " begins with_a_space", "ends "])
+def test_merges_of_absent_tokens_are_left_out(bpe, merge):
     expected = Tokenizer.from_metadata(bpe).encode("the sea shells")
-    bpe["tokenizer.ggml.merges"] = ["no such", *bpe["tokenizer.ggml.merges"]]
+    bpe["tokenizer.ggml.merges"] = [merge, *bpe["tokenizer.ggml.merges"]]
     assert Tokenizer.from_metadata(bpe).encode("the sea shells") == expected
 
 
