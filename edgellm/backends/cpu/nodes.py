@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 
 from edgellm.backends.base import kv_bytes
+from edgellm.backends.cpu.chunks import panels_per_chunk
 from edgellm.backends.cpu.lower import Argument, Lowering, Place, float_bits
 from edgellm.backends.cpu.weights import Packed, form_of
 from edgellm.backends.profile import Work
@@ -18,7 +19,6 @@ Lower = Callable[[Lowering, Node], None]
 LOWERINGS: dict[type[ops.Op], Lower] = {}
 
 _ALL_ROWS = 1 << 40  # rows that a chunk takes: one chunk for a panel, if there are any rows
-_LEAST_BYTES, _MOST_BYTES = 32 << 10, 256 << 10  # of a matmul's chunk; the most is what L2 keeps
 
 
 def _lowers(*kinds: type[ops.Op]) -> Callable[[Lower], Lower]:
@@ -68,7 +68,9 @@ def _project(lw: Lowering, node: Node) -> None:
         args[L.MM_RESIDUAL] = residual.ref
     for value, start in zip(node.outputs, packed.row_starts, strict=True):
         lw.places[value] = Place(y.ref + 4 * start, y.stride, y.slot)
-    per_chunk = _panels_per_chunk(packed, lw.threads)
+    starts = [s for v, s in zip(node.outputs, packed.row_starts, strict=True) if v in lw.precise]
+    args[L.MM_PRECISE] = precise = min(starts) // L.LANES if starts else packed.panels
+    per_chunk = panels_per_chunk(packed, lw.threads, uneven=0 < precise < packed.panels)
     args[L.MM_Y], args[L.MM_Y_STRIDE], args[L.MM_SLOT] = y.ref, y.stride, y.slot
     args[L.MM_COLUMNS], args[L.MM_PANELS], args[L.MM_PANELS_PER_CHUNK] = (
         packed.columns,
@@ -77,8 +79,6 @@ def _project(lw: Lowering, node: Node) -> None:
     )
     args[L.MM_BIAS] = int(packed.bias.ctypes.data) if packed.bias is not None else 0
     chunks = -(-packed.panels // per_chunk)
-    starts = [s for v, s in zip(node.outputs, packed.row_starts, strict=True) if v in lw.precise]
-    args[L.MM_PRECISE] = precise = min(starts) // L.LANES if starts else packed.panels
     again = packed.panels - precise if args[L.MM_PLANES] == 2 else 0
     work = Work(
         _label([w for w, _ in pairs]) + " " + packed.form.name,
@@ -281,13 +281,3 @@ def _check_attention(lw: Lowering, node: Node, op: ops.Attention) -> None:
         lw.refuse("attention that is not causal, or has a softcap or sinks")
     if head_dim % L.LANES:
         lw.refuse(f"heads of {head_dim} dimensions (a multiple of {L.LANES} is needed)")
-
-
-def _panels_per_chunk(packed: Packed, threads: int) -> int:
-    """Enough chunks that nobody waits long for the last one, but each worth the two words it takes to
-    share it.
-    """
-    panels, panel_bytes = packed.panels, packed.panel_bytes
-    least, most = -(-_LEAST_BYTES // panel_bytes), _MOST_BYTES // panel_bytes
-    count = max(1, min(max(panels // (12 * threads), least), most, -(-panels // threads)))
-    return -(-count // L.GROUP) * L.GROUP if packed.columns > L.PART else count
