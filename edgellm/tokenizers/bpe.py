@@ -62,7 +62,7 @@ def _model(vocabulary: Vocabulary, ignore_merges: bool) -> models.BPE:
     complete = all(char in ids for char in ALPHABET)
     vocab = ids if complete else {**ids, _ABSENT: len(vocabulary.tokens)}
     unknown = None if complete else _ABSENT
-    merges = [  # nearly all are two words, which `split` cuts in half the time; Llama 3 has 280 thousand
+    merges = [  # `split` cuts nearly all, in two thirds of the time; Llama 3 has 280 thousand
         (pair[0], pair[1]) if len(pair := text.split(" ")) == 2 and pair[0] else _merge(text, rank)
         for rank, text in enumerate(vocabulary.merges)
     ]

@@ -11,9 +11,7 @@ _SMALL_BYTES, _MOST_BYTES = 32 << 10, 256 << 10  # of a chunk; the most is what 
 # Chunks for each thread, unless they were small: so that a faster one may take more, and more of them where
 # some panels take twice as long as others.
 _EVEN, _UNEVEN = 3, 5
-_COST_BYTES = (
-    6 << 10
-)  # what a core reads in the 0.3 us that it takes to get a chunk and to say that it is done
+_COST_BYTES = 6 << 10  # what a core reads while it gets a chunk and says that it is done: 0.3 us
 
 
 def panels_per_chunk(packed: Packed, threads: int, uneven: bool) -> int:
