@@ -181,16 +181,17 @@ def requests(target: Target, cpu: str) -> tuple[int, int]:
     """Which tiles ask a core of this CPU (LLVM's name) for weights before their use: those of how many tokens
     and more, for codes of up to 6 bits; and for bytes.
 
-    A Xeon's core reads 10 GB/s of 17 for a single token when left alone, and 16 when asked. Zen 4's reads 30,
-    and 22 when asked, so that only tiles ask which take longer over their weights than memory does. Zen 5's
-    reads Q4_K at 29 GB/s, at 34 when asked, and bytes at the memory's speed. ARM's are not measured.
+    A Xeon's core reads 10 GB/s of 17 for a single token when left alone, and 16 when asked; a Zen 3's 13 of 17,
+    and 16. Zen 4's reads 30, and 22 when asked, so that only tiles ask which take longer over their weights
+    than memory does. Zen 5's reads Q4_K at 29 GB/s, at 34 when asked, and bytes at the memory's speed. ARM's
+    are not measured.
     """
-    if target.machine == "x86_64" and not cpu.startswith("znver"):
-        return 1, 1
+    largest = target.token_tiles[0]
     if cpu == "znver5":
         return 1, 2
-    largest = target.token_tiles[0]
-    return max(2, largest // 2), max(2, largest)
+    if cpu == "znver4" or target.machine != "x86_64":
+        return max(2, largest // 2), max(2, largest)
+    return 1, 1
 
 
 def panels_together(target: Target, cpu: str) -> int:

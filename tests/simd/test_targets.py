@@ -74,7 +74,7 @@ def test_a_target_has_no_registers_wider_than_its_own(monkeypatch):
     [
         ("avx512-vnni", "znver5", (1, 2)),
         ("avx512-vnni", "znver4", (4, 8)),
-        ("avx2", "znver3", (2, 4)),
+        ("avx2", "znver3", (1, 1)),
         ("avx512-vnni", "sapphirerapids", (1, 1)),
         ("avx-vnni", "alderlake", (1, 1)),
         ("neon", "cortex-a72", (2, 2)),
