@@ -7,7 +7,7 @@ of a product's time. What the codes meet makes up for it, by powers of two, so b
 
 from __future__ import annotations
 
-from edgellm.kernels.jit import NIBBLES_IN_PLACE, SUMS_IN_TURN, device, float32
+from edgellm.kernels.jit import NIBBLES_IN_PLACE, SUMS_IN_TURN, SUMS_OF_PAIRS, device, float32
 from edgellm.simd.arithmetic import append_bits, mask_bytes, shift_left_bytes, shift_right_bytes, splat
 
 # What the second codes count: in place, or where their sums follow the first codes' (`in_turn.py`).
@@ -39,5 +39,5 @@ def codes6(q, pairs):
 
 @device
 def scale_of_second6(d):
-    """What scales the second codes of 6 bits, if d scales the first, 16 times those in place."""
-    return d * splat(float32(16.0 / TIMES_6_BITS)) if NIBBLES_IN_PLACE else d
+    """What scales the second codes of 6 bits, if d scales the first, whose sums may be 16 times too large."""
+    return d * splat(float32(16.0 / TIMES_6_BITS)) if NIBBLES_IN_PLACE or SUMS_OF_PAIRS else d

@@ -31,6 +31,7 @@ WEIGHT_FLIP = TARGET.weight_flip
 MATRIX_PRODUCTS = TARGET.matrix_products
 NIBBLES_IN_PLACE = TARGET.nibbles_in_place
 SUMS_IN_TURN = TARGET.sums_in_turn
+SUMS_OF_PAIRS = TARGET.sums_of_pairs
 CODES_IN_TURN = TARGET.codes_in_turn
 _CPU = CONFIG.cross.cpu if CONFIG.cross else targets.host_cpu()
 REQUESTS = targets.requests(TARGET, _CPU)
@@ -48,6 +49,7 @@ __all__ = [
     "PANELS_TOGETHER",
     "REQUESTS",
     "SUMS_IN_TURN",
+    "SUMS_OF_PAIRS",
     "TOKEN_TILES",
     "WEIGHT_FLIP",
     "add_kernel",

@@ -7,7 +7,7 @@ from __future__ import annotations
 from edgellm.kernels.codes import codes4, codes5, codes6
 from edgellm.kernels.jit import CODES_IN_TURN, LARGEST_TILE, REQUESTS, device
 from edgellm.simd.arithmetic import shift_right_bytes
-from edgellm.simd.dots import dot4, dot4_signed, dot4_small
+from edgellm.simd.dots import dot4, dot4_signed
 from edgellm.simd.fetching import fetch_here, later
 from edgellm.simd.ops import load_bytes
 from edgellm.simd.tiles import pitch
@@ -38,19 +38,19 @@ def dots4(low, high, w, x):
     """32 columns of nibbles at w."""
     fetch(low, w)
     low_code, high_code = codes4(load_bytes(w))
-    low, high = dot4_small(low, low_code, x, 0), dot4_small(high, high_code, x, 4)
+    low, high = dot4(low, low_code, x, 0), dot4(high, high_code, x, 4)
     w = later(w, high)
     fetch(low, w + 64)
     low_code, high_code = codes4(load_bytes(w + 64))
-    low, high = dot4_small(low, low_code, x, 1), dot4_small(high, high_code, x, 5)
+    low, high = dot4(low, low_code, x, 1), dot4(high, high_code, x, 5)
     w = later(w, high)
     fetch(low, w + 128)
     low_code, high_code = codes4(load_bytes(w + 128))
-    low, high = dot4_small(low, low_code, x, 2), dot4_small(high, high_code, x, 6)
+    low, high = dot4(low, low_code, x, 2), dot4(high, high_code, x, 6)
     w = later(w, high)
     fetch(low, w + 192)
     low_code, high_code = codes4(load_bytes(w + 192))
-    return dot4_small(low, low_code, x, 3), dot4_small(high, high_code, x, 7)
+    return dot4(low, low_code, x, 3), dot4(high, high_code, x, 7)
 
 
 @device
@@ -59,7 +59,7 @@ def low_dots4(sums, w, x):
     for i in range(4):
         fetch(sums, w + 64 * i)
         code, _ = codes4(load_bytes(w + 64 * i))
-        sums = dot4_small(sums, code, x, i)
+        sums = dot4(sums, code, x, i)
     return sums
 
 
@@ -68,7 +68,7 @@ def high_dots4(sums, w, x):
     """The high 16."""
     for i in range(4):
         _, code = codes4(load_bytes(w + 64 * i))
-        sums = dot4_small(sums, code, x, i + 4)
+        sums = dot4(sums, code, x, i + 4)
     return sums
 
 
@@ -79,9 +79,9 @@ def dots5(low, high, w, x):
     top = load_bytes(w)
     for i in range(4):
         low_code, high_code = codes5(load_bytes(w + 64 + 64 * i), top)
-        low = dot4_small(low, low_code, x, i)
+        low = dot4(low, low_code, x, i)
         fetch(low, w + 64 + 64 * i)
-        high = dot4_small(high, high_code, x, i + 4)
+        high = dot4(high, high_code, x, i + 4)
         top = shift_right_bytes(top, 1)
     return low, high
 
@@ -140,8 +140,8 @@ def _dots4_by_steps(low, high, w, x):
     for i in range(4):
         fetch(low, w + 64 * i)
         low_code, high_code = codes4(load_bytes(w + 64 * i))
-        low = dot4_small(low, low_code, x, i)
-        high = dot4_small(high, high_code, x, i + 4)
+        low = dot4(low, low_code, x, i)
+        high = dot4(high, high_code, x, i + 4)
     return low, high
 
 
@@ -153,10 +153,10 @@ def _dots5_in_turn(low, high, w, x):
     for i in range(4):
         at = w + 64 + 64 * i
         code, _ = codes5(load_bytes(at), top)
-        low = dot4_small(low, code, x, i)
+        low = dot4(low, code, x, i)
         fetch(low, at)
         _, code = codes5(load_bytes(later(at, low) if pitch(low) > 1 else at), top)
-        high = dot4_small(high, code, x, i + 4)
+        high = dot4(high, code, x, i + 4)
         top = shift_right_bytes(top, 1)
     return low, high
 
@@ -205,3 +205,57 @@ def dots6(low, high, w, x):
         return low, high
     low, high = _half6(low, high, w, x, 0)
     return _half6(low, high, w + 192, x, 2)
+
+
+# -- each vector of a block's eight by itself, as `weighed.py` takes them: the high ones are loaded again, or
+# the low ones' products would want their registers.
+
+
+def nibbles(i):
+    at, is_low = 64 * (i % 4), i < 4
+
+    @device
+    def codes(c, w):
+        if is_low:
+            fetch(c, w + at)
+        low, high = codes4(load_bytes(w + at))
+        return low if is_low else high
+
+    return codes
+
+
+def five_bits(i):
+    at, bit, is_low = 64 * (i % 4), i % 4, i < 4
+
+    @device
+    def codes(c, w):
+        if is_low:
+            fetch(c, w + at)
+        low, high = codes5(load_bytes(w + 64 + at), shift_right_bytes(load_bytes(w), bit))
+        return low if is_low else high
+
+    return codes
+
+
+def six_bits(i):
+    plane, at, bits, is_low = i % 4 // 2 * 192, 64 * (i % 2), i % 2 * 2, i < 4
+
+    @device
+    def codes(c, w):
+        if is_low:
+            fetch(c, w + plane + at)
+        low, high = codes6(load_bytes(w + plane + 64 + at), shift_right_bytes(load_bytes(w + plane), bits))
+        return low if is_low else high
+
+    return codes
+
+
+def signed_bytes(i):
+    at = 64 * i
+
+    @device
+    def codes(c, w):
+        fetch_here(c, w + at + AHEAD, MANY)
+        return load_bytes(w + at)
+
+    return codes

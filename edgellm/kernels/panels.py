@@ -6,9 +6,17 @@ bytes, `packed.py` takes codes apart.
 
 from __future__ import annotations
 
+from edgellm.kernels import in_turn, weighed
 from edgellm.kernels.codes import scale_of_second6
-from edgellm.kernels.in_turn import total_of
-from edgellm.kernels.jit import INTEGER_SUMS, NIBBLES_IN_PLACE, SUMS_IN_TURN, WEIGHT_FLIP, device, float32
+from edgellm.kernels.jit import (
+    INTEGER_SUMS,
+    NIBBLES_IN_PLACE,
+    SUMS_IN_TURN,
+    SUMS_OF_PAIRS,
+    WEIGHT_FLIP,
+    device,
+    float32,
+)
 from edgellm.kernels.layout import (
     AUX_RATIO,
     AUX_SCALE,
@@ -28,11 +36,23 @@ from edgellm.kernels.layout import (
     PANEL_Q6_K,
     PANEL_Q8_0,
 )
-from edgellm.kernels.packed import AHEAD, MANY, dots4, dots5, dots6, dots8, fetch, high_dots4, low_dots4
+from edgellm.kernels.packed import (
+    AHEAD,
+    MANY,
+    dots4,
+    dots5,
+    dots6,
+    dots8,
+    fetch,
+    five_bits,
+    high_dots4,
+    low_dots4,
+    nibbles,
+    signed_bytes,
+    six_bits,
+)
 from edgellm.simd.arithmetic import shift_left_i32, splat, to_f32
 from edgellm.simd.dots import (
-    begin_partial,
-    end_partial,
     fma_scaled,
     fma_two_rows,
     scale_fma,
@@ -55,27 +75,13 @@ def sums_of(dots):
 
     @device
     def sums(c, codes, x, aux):
-        low, high = dots(begin_partial(c, 0), begin_partial(c, 0), codes, x)
-        return end_partial(low, 0), end_partial(high, 0)
+        return dots(zeros_i32(c), zeros_i32(c), codes, x)
 
     return sums
 
 
 def sums_less_zero(dots):
     """sum((code - zero) * x): the accumulators start at -zero * sum(x)."""
-
-    @device
-    def sums(c, codes, x, aux):
-        nt = pitch(c)
-        low_start, high_start = aux + AUX_START_LOW * 4 * nt, aux + AUX_START_HIGH * 4 * nt
-        low, high = dots(begin_partial(c, low_start), begin_partial(c, high_start), codes, x)
-        return end_partial(low, low_start), end_partial(high, high_start)
-
-    return sums
-
-
-def large_sums_less_zero(dots):
-    """The same, of codes too large for the partial sums of `dot4_small`."""
 
     @device
     def sums(c, codes, x, aux):
@@ -99,13 +105,13 @@ def add_scaled(c, sums, aux, scale):
 
 @device
 def add_total(c, total, aux, scale):
-    """The same of both sums together, 16 times."""
+    """The same of both sums together, 16 times (`in_turn.py`, `weighed.py`)."""
     return fma_scaled(c, total, aux + AUX_SIXTEENTH * 4 * pitch(c), scale)
 
 
 @device
 def add_nibbles(c, sums, aux, scale):
-    """The same for sums of nibbles, as `codes.py` takes them: where the high sum counts 16 times already."""
+    """`add_scaled` for nibbles, as `codes.py` takes them: where the high sum counts 16 times already."""
     if NIBBLES_IN_PLACE:
         low, high = sums
         return add_total(c, times_power(low, aux + AUX_SHIFT * 4 * pitch(c)) + high, aux, scale)
@@ -115,7 +121,7 @@ def add_nibbles(c, sums, aux, scale):
 def nibble_sums(dots, low_dots, high_dots, zero):
     """sums and add(c, sums, aux, scale), for nibbles with or without a zero point."""
     if SUMS_IN_TURN:
-        return total_of(dots, low_dots, high_dots, zero), add_total
+        return in_turn.total_of(dots, low_dots, high_dots, zero), add_total
     return (sums_less_zero(dots) if zero else sums_of(dots)), add_nibbles
 
 
@@ -130,6 +136,8 @@ def add_two_scaled(c, sums, aux, low_scale, high_scale):
     """A scale for the low 16 columns and one for the high ones, of codes of 6 bits."""
     low, high = sums
     nt, high_sums = pitch(c), to_f32(high)
+    if SUMS_OF_PAIRS:
+        return fma_two_rows(c, to_f32(low), high_sums, aux + AUX_SIXTEENTH * 4 * nt, low_scale, high_scale)
     if NIBBLES_IN_PLACE:
         low_sums = to_f32(times_power(low, aux + AUX_SHIFT * 4 * nt))
         return fma_two_rows(c, low_sums, high_sums, aux + AUX_SIXTEENTH * 4 * nt, low_scale, high_scale)
@@ -139,9 +147,17 @@ def add_two_scaled(c, sums, aux, low_scale, high_scale):
 
 # -- the forms -----------------------------------------------------------------------------------------
 
-_less_zero4, _add_less_zero4 = nibble_sums(dots4, low_dots4, high_dots4, zero=True)
-_sums4, _add4 = nibble_sums(dots4, low_dots4, high_dots4, zero=False)
-_less_zero5, _sums5, _less_zero6 = sums_less_zero(dots5), sums_of(dots5), large_sums_less_zero(dots6)
+if SUMS_OF_PAIRS:
+    _less_zero4, _sums4 = (weighed.total_of(nibbles, zero) for zero in (True, False))
+    _less_zero5, _sums5 = (weighed.total_of(five_bits, zero) for zero in (True, False))
+    _less_zero6, _sums8 = weighed.totals_of(six_bits), weighed.total_of_bytes(signed_bytes)
+    _add4 = _add5 = _add8 = add_total
+else:
+    _less_zero4, _add4 = nibble_sums(dots4, low_dots4, high_dots4, zero=True)
+    _sums4, _ = nibble_sums(dots4, low_dots4, high_dots4, zero=False)
+    _less_zero5, _sums5, _less_zero6 = sums_less_zero(dots5), sums_of(dots5), sums_less_zero(dots6)
+    _sums8 = sums_less_zero(dots8) if WEIGHT_FLIP else sums_of(dots8)
+    _add5 = _add8 = add_scaled
 
 
 @device
@@ -196,7 +212,7 @@ def _with_two_levels(c, w, x, aux, columns, sums, add, panel_block, block_bytes)
 
 @device
 def q4_0(c, w, x, aux, x_stride, columns):
-    return _with_scale(c, w, x, aux, columns, _less_zero4, _add_less_zero4, PANEL_Q4_0)
+    return _with_scale(c, w, x, aux, columns, _less_zero4, _add4, PANEL_Q4_0)
 
 
 @device
@@ -206,12 +222,12 @@ def q4_1(c, w, x, aux, x_stride, columns):
 
 @device
 def q5_0(c, w, x, aux, x_stride, columns):
-    return _with_scale(c, w, x, aux, columns, _less_zero5, add_scaled, PANEL_Q5_0)
+    return _with_scale(c, w, x, aux, columns, _less_zero5, _add5, PANEL_Q5_0)
 
 
 @device
 def q5_1(c, w, x, aux, x_stride, columns):
-    return _with_minimum(c, w, x, aux, columns, _sums5, add_scaled, PANEL_Q5_1)
+    return _with_minimum(c, w, x, aux, columns, _sums5, _add5, PANEL_Q5_1)
 
 
 @device
@@ -221,7 +237,7 @@ def q4_k(c, w, x, aux, x_stride, columns):
 
 @device
 def q5_k(c, w, x, aux, x_stride, columns):
-    return _with_two_levels(c, w, x, aux, columns, _sums5, add_scaled, PANEL_Q5_K, 320)
+    return _with_two_levels(c, w, x, aux, columns, _sums5, _add5, PANEL_Q5_K, 320)
 
 
 @device
@@ -231,13 +247,9 @@ def q8_0(c, w, x, aux, x_stride, columns):
     """
     nt = size(c)
     for _ in range(columns // BLOCK):
-        if WEIGHT_FLIP:
-            low, high = start(c, aux + AUX_START_LOW * 4 * nt), start(c, aux + AUX_START_HIGH * 4 * nt)
-        else:
-            low, high = zeros_i32(c), zeros_i32(c)
-        low, high = dots8(low, high, w + 32, x)
+        found = _sums8(c, w + 32, x, aux)
         fetch_here(c, w + AHEAD, MANY)
-        c = add_scaled(c, (low, high), aux, load_f16(later(w, high)))
+        c = _add8(c, found, aux, load_f16(later(w, found)))
         w += PANEL_Q8_0
         x += BLOCK * nt
         aux += AUX_WORDS * 4 * nt

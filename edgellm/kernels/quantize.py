@@ -10,8 +10,9 @@ would be four shuffles; sixteen groups, eight blocks, are done together, and sha
 from __future__ import annotations
 
 from edgellm.kernels.codes import TIMES_4_BITS, TIMES_6_BITS
-from edgellm.kernels.jit import LARGEST_TILE, device, float32, int32, kernel
+from edgellm.kernels.jit import LARGEST_TILE, SUMS_OF_PAIRS, device, float32, int32, kernel
 from edgellm.kernels.layout import (
+    AUX_FACTORS,
     AUX_RATIO,
     AUX_SCALE,
     AUX_SHIFT,
@@ -77,7 +78,8 @@ _FOLDED = 64 * LANES  # bytes of sixteen groups
 _PRODUCTS, _CODES, _SCALES = 128 * RUN, 256 * RUN, 288 * RUN
 _ORDERS, _AUX = _SCALES + 8 * RUN, _SCALES + 16 * RUN
 _WORD = 8 * RUN
-_USED = AUX_WORDS if TIMES_4_BITS > 1 else AUX_SIXTEENTH
+_SIXTEENTHS = TIMES_4_BITS > 1 or SUMS_OF_PAIRS
+_USED = AUX_WORDS if _SIXTEENTHS else AUX_SIXTEENTH
 ROOM = _AUX + AUX_WORDS * _WORD  # bytes that a run needs: its values first
 _ONE = 127  # the exponent's bits of 1.0
 APART = min(4, LARGEST_TILE)  # tokens whose first and second rows are worth a tile each
@@ -206,16 +208,24 @@ def _fit(values, at, zero):
     sums = scale * to_f32(totals)
     ratio, starts = swap_neighbours_i32(orders) - orders, splat_i32(int32(-zero)) * totals
     high_starts = swap_neighbours_i32(starts)
+    sixteenfold = ratio + splat_i32(int32(4))  # as a power of two, 16 times the ratio
     aux = groups + _AUX
     store_f32(aux + _WORD * AUX_SCALE, of_high)
     store_f32(aux + _WORD * AUX_RATIO, _power_of_two(ratio))
     store_f32(aux + _WORD * AUX_SUM, sums + swap_neighbours(sums))
-    store_i32(aux + _WORD * AUX_START_LOW, starts)
-    if TIMES_4_BITS > 1:
+    if SUMS_OF_PAIRS:
+        factor = round_to_i32(_power_of_two(sixteenfold))
+        starts = starts * factor
+        if zero != ZERO_6_BITS:
+            high_starts = shift_left_i32(high_starts, 4) + starts
+        store_i32(aux + _WORD * AUX_FACTORS, factor | shift_left_i32(factor, 16))
+    elif TIMES_4_BITS > 1:
         times = TIMES_4_BITS if zero == ZERO_4_BITS else TIMES_6_BITS if zero == ZERO_6_BITS else 1
         high_starts = high_starts * splat_i32(int32(times))
+        store_i32(aux + _WORD * AUX_SHIFT, sixteenfold)
+    if _SIXTEENTHS:
         store_f32(aux + _WORD * AUX_SIXTEENTH, of_high * splat(float32(1.0 / 16.0)))
-        store_i32(aux + _WORD * AUX_SHIFT, ratio + splat_i32(int32(4)))
+    store_i32(aux + _WORD * AUX_START_LOW, starts)
     store_i32(aux + _WORD * AUX_START_HIGH, high_starts)
 
 

@@ -14,8 +14,17 @@ order: 8 columns of a row side by side, and twice what is one number a row. Byte
 
 from __future__ import annotations
 
+from edgellm.kernels import weighed
 from edgellm.kernels.codes import codes4, codes5, codes6, scale_of_second6
-from edgellm.kernels.jit import CODES_IN_TURN, LARGEST_TILE, MATRIX_PRODUCTS, PANELS_TOGETHER, device, float32
+from edgellm.kernels.jit import (
+    CODES_IN_TURN,
+    LARGEST_TILE,
+    MATRIX_PRODUCTS,
+    PANELS_TOGETHER,
+    SUMS_OF_PAIRS,
+    device,
+    float32,
+)
 from edgellm.kernels.layout import (
     AUX_WORDS,
     BLOCK,
@@ -33,14 +42,14 @@ from edgellm.kernels.layout import (
 from edgellm.kernels.panels import (
     add_minimum,
     add_scaled,
+    add_total,
     add_two_scaled,
-    large_sums_less_zero,
     nibble_sums,
     sums_less_zero,
     sums_of,
 )
 from edgellm.simd.arithmetic import shift_right_bytes, splat, to_f32
-from edgellm.simd.dots import dot4, dot4_small
+from edgellm.simd.dots import dot4
 from edgellm.simd.fetching import fetch_here, later
 from edgellm.simd.interleaved import apart, dot8, interleave, store_alternating
 from edgellm.simd.ops import load_bytes, load_f16, load_f32, load_i8, load_u8, store_bytes, store_f32
@@ -194,43 +203,53 @@ def _matrix_dots(low, high, w, x):
     return low, high
 
 
-def _group(dot, first):
+def _group(first):
     word_0, word_1, word_2, word_3 = range(first, first + 4)
 
     @device
     def dots(sums, w, x):
         """16 columns, written out: LLVM would leave a loop of them, on ARM."""
-        sums = dot(sums, _words(w + 64 * word_0), x, word_0)
-        sums = dot(sums, _words(w + 64 * word_1), x, word_1)
-        sums = dot(sums, _words(w + 64 * word_2), x, word_2)
-        return dot(sums, _words(w + 64 * word_3), x, word_3)
+        sums = dot4(sums, _words(w + 64 * word_0), x, word_0)
+        sums = dot4(sums, _words(w + 64 * word_1), x, word_1)
+        sums = dot4(sums, _words(w + 64 * word_2), x, word_2)
+        return dot4(sums, _words(w + 64 * word_3), x, word_3)
 
     return dots
 
 
-def _dots(dot, low_group, high_group):
-    @device
-    def by_steps(low, high, w, x):
-        for i in range(4):
-            low = dot(low, _words(w + 64 * i), x, i)
-            high = dot(high, _words(w + 256 + 64 * i), x, i + 4)
-        return low, high
+_low_dots, _high_dots = _group(0), _group(4)
+
+
+@device
+def _by_steps(low, high, w, x):
+    for i in range(4):
+        low = dot4(low, _words(w + 64 * i), x, i)
+        high = dot4(high, _words(w + 256 + 64 * i), x, i + 4)
+    return low, high
+
+
+@device
+def _low_first(low, high, w, x):
+    low = _low_dots(low, w, x)
+    return low, _high_dots(high, later(w, low), x)
+
+
+# Where both sums take most registers, prompts are faster when the low ones are done before the high ones
+# begin: by 9 to 18% with AVX-VNNI. Written out so, ARM's loop for two tokens has a fifth less in it; but on a
+# Pi 4 sums would go to the stack. With AVX-512 it takes 2 to 6% longer.
+_dots = _by_steps if CODES_IN_TURN or LARGEST_TILE == 8 else _low_first
+if MATRIX_PRODUCTS:
+    _dots = _matrix_dots
+
+
+def _codes(i):
+    at = 64 * i
 
     @device
-    def low_first(low, high, w, x):
-        low = low_group(low, w, x)
-        return low, high_group(high, later(w, low), x)
+    def codes(c, w):
+        return load_bytes(w + at)
 
-    # Where both sums take most registers, prompts are faster when the low ones are done before the high ones
-    # begin: by 9 to 18% with AVX-VNNI. Written out so, ARM's loop for two tokens has a fifth less in it; but
-    # on a Pi 4 sums would go to the stack. With AVX-512 it takes 2 to 6% longer.
-    return by_steps if CODES_IN_TURN or LARGEST_TILE == 8 else low_first
-
-
-_small_groups = [_group(dot4_small, first) for first in (0, 4)]
-_large_groups = [_group(dot4, first) for first in (0, 4)]
-_small_dots = _matrix_dots if MATRIX_PRODUCTS else _dots(dot4_small, *_small_groups)
-_large_dots = _matrix_dots if MATRIX_PRODUCTS else _dots(dot4, *_large_groups)
+    return codes
 
 
 def _scale(sums, scaled):
@@ -250,19 +269,23 @@ def _minimum(sums, scaled):
     return add
 
 
-_large_less_zero = large_sums_less_zero(_large_dots)
+if SUMS_OF_PAIRS:
+    _less_zero, _plain = (weighed.total_of(_codes, zero) for zero in (True, False))
+    _less_zero6 = weighed.totals_of(_codes)
+    _less_zero4 = _less_zero5 = _scale(_less_zero, add_total)
+    _minimum4 = _minimum5 = _minimum(_plain, add_total)
+else:
+    _less_zero4 = _scale(*nibble_sums(_dots, _low_dots, _high_dots, zero=True))
+    _minimum4 = _minimum(*nibble_sums(_dots, _low_dots, _high_dots, zero=False))
+    _less_zero5 = _scale(sums_less_zero(_dots), add_scaled)
+    _minimum5 = _minimum(sums_of(_dots), add_scaled)
+    _less_zero6 = sums_less_zero(_dots)
+_bytes = _scale(sums_of(_dots), add_scaled)
 
 
 @device
 def _two_scales(c, w, x, aux):
-    return add_two_scaled(c, _large_less_zero(c, w, x, aux), aux, _rows(w, 0), _rows(w, 1))
-
-
-_less_zero4 = _scale(*nibble_sums(_small_dots, *_small_groups, zero=True))
-_minimum4 = _minimum(*nibble_sums(_small_dots, *_small_groups, zero=False))
-_less_zero5 = _scale(sums_less_zero(_small_dots), add_scaled)
-_minimum5 = _minimum(sums_of(_small_dots), add_scaled)
-_bytes = _scale(sums_of(_large_dots), add_scaled)
+    return add_two_scaled(c, _less_zero6(c, w, x, aux), aux, _rows(w, 0), _rows(w, 1))
 
 
 def _blocks(add):

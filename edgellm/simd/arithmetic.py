@@ -79,7 +79,7 @@ _operator(operator.sub, {F32: lambda b, x, y: b.fsub(x, y), I32: lambda b, x, y:
 _operator(operator.mul, {F32: lambda b, x, y: b.fmul(x, y), I32: lambda b, x, y: b.mul(x, y)})
 _operator(operator.truediv, {F32: lambda b, x, y: b.fdiv(x, y)})
 _operator(operator.and_, {BYTES: lambda b, x, y: b.and_(x, y)})
-_operator(operator.or_, {BYTES: lambda b, x, y: b.or_(x, y)})
+_operator(operator.or_, {kind: lambda b, x, y: b.or_(x, y) for kind in (BYTES, I32)})
 
 
 @intrinsic

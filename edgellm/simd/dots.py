@@ -26,78 +26,14 @@ def start(typing, tile, address):
     result = tile.of(I32)
 
     def emit(context, b, signature, args):
-        return each(b, args[0], lambda n, _: _start(b, tile, address, args[1], n)())
+        return each(b, args[0], lambda n, _: number_for(b, tile, n, args[1], _STEP, I32_IR))
 
     return result(tile, types.int64), emit
 
 
-@intrinsic(prefer_literal=True)
-def begin_partial(typing, tile, address):
-    """Partial sums for each row of `tile`, before the first dot4_small; row n begins with the i32 at
-    address + 4n, or nothing where address is 0, and `end_partial` must be told the same.
-    """
-    result = tile.of(ops.target.partial)
+def products(method):
+    """An intrinsic (tile, weights, address, word) of the target's `method`."""
 
-    def emit(context, b, signature, args):
-        return each(
-            b, args[0], lambda n, _: ops.target.begin_partial(b, _start(b, tile, address, args[1], n))
-        )
-
-    return result(tile, address), emit
-
-
-@intrinsic(prefer_literal=True)
-def end_partial(typing, tile, address):
-    """The i32 tile of partial sums."""
-    result = tile.of(I32)
-
-    def emit(context, b, signature, args):
-        return each(
-            b, args[0], lambda n, v: ops.target.end_partial(b, v, _start(b, tile, address, args[1], n))
-        )
-
-    return result(tile, address), emit
-
-
-@intrinsic(prefer_literal=True)
-def begin_second(typing, total, address):
-    """Partial sums that follow the i32 tile `total`, of codes that count 16 times. Row n begins with the i32
-    at address + 4n, or nothing where address is 0, and `end_second` must be told the same.
-    """
-    result = total.of(ops.target.partial)
-
-    def emit(context, b, signature, args):
-        def one(n, vector):
-            start = _start(b, total, address, args[1], n)
-            return ops.target.begin_second(b, vector, start, total.rows == 1)
-
-        return each(b, args[0], one)
-
-    return result(total, address), emit
-
-
-@intrinsic(prefer_literal=True)
-def end_second(typing, total, partial, address):
-    """`total` and the partial sums that followed it."""
-
-    def emit(context, b, signature, args):
-        def one(n, vector):
-            start = _start(b, total, address, args[2], n)
-            return ops.target.end_second(b, vector, b.extract_value(args[1], n), start, total.rows == 1)
-
-        return each(b, args[0], one)
-
-    return total(total, partial, address), emit
-
-
-def _start(b, tile, kind, address, n):
-    """A function that makes the i32 lanes that vector n begins with; a literal address is 0."""
-    if isinstance(kind, types.IntegerLiteral):
-        return lambda: ir.Constant(I32_IR, None)
-    return lambda: number_for(b, tile, n, address, _STEP, I32_IR)
-
-
-def _dot(method):
     @intrinsic(prefer_literal=True)
     def op(typing, tile, weights, address, word):
         after = word.literal_value * tile.pitch if isinstance(word, types.IntegerLiteral) else None
@@ -122,9 +58,8 @@ def _dot(method):
 
 # tile n += the four products of each lane's u8 codes with the four s8 of word number `word` of row n: at
 # `address` stand a word of each row, the next word of each ... A literal number is one of a block's eight.
-dot4 = _dot("dot4")
-dot4_small = _dot("dot4_small")  # the same on partial sums, for codes of at most 31
-dot4_signed = _dot("dot4_signed")  # the same for signed weights of the full range
+dot4 = products("dot4")
+dot4_signed = products("dot4_signed")  # the same for signed weights of the full range
 
 
 @intrinsic

@@ -9,7 +9,7 @@ import importlib
 
 from llvmlite import ir
 
-from edgellm.simd.types import BYTES_IR, F32_IR, I32, I32_IR, LANES
+from edgellm.simd.types import BYTES_IR, F32_IR, I32_IR, LANES
 
 _I32, _I16, _I8 = ir.IntType(32), ir.IntType(16), ir.IntType(8)
 _F16_IR = ir.VectorType(ir.HalfType(), LANES)
@@ -53,29 +53,6 @@ class Lowering:
     """Plain LLVM IR: no instruction set in particular, and the same results."""
 
     by_lane = False  # whether an instruction takes one lane of a vector with all of another
-    partial = I32  # what sums of dot4_small are kept in, between `begin_partial` and `end_partial`
-
-    def begin_partial(self, b, start):
-        """Partial sums that begin with `start()`, i32 lanes (here), or with nothing."""
-        return start()
-
-    def dot4_small(self, b, acc, codes, x):
-        """`dot4` on partial sums, for codes of at most 31: four times at most."""
-        return self.dot4(b, acc, codes, x)
-
-    def end_partial(self, b, acc, start):
-        """The i32 lanes of partial sums; `start()` is added here or was in `begin_partial`."""
-        return acc
-
-    def begin_second(self, b, total, start, alone):
-        """Partial sums of second codes, which count 16 times, to be added to `total` (here, or by
-        `end_second`) and to `start()`. If `alone`, no other sums are waiting: better not for `total`.
-        """
-        return start() if alone else b.add(total, start())
-
-    def end_second(self, b, total, acc, start, alone):
-        """The i32 lanes of both."""
-        return b.add(total, acc) if alone else acc
 
     def low_bytes(self, b, vectors):
         """Of four vectors of i32, each from -128 to 127, the low bytes, one vector after the other."""

@@ -21,8 +21,9 @@ class Target:
     they fit into the registers; `attention_tiles` attention's for prompts, for a row's heads, and for one or
     two of them. With `nibbles_in_place` a code whose nibble is the high one of its byte is multiplied there:
     by 16 or 4. With `sums_in_turn` registers do not hold the sums of both halves of a block beside a tile's
-    results. With `matrix_products` an instruction multiplies rows by tokens. With `codes_in_turn`
-    registers do not hold both halves of a block's codes of 5 or 6 bits, nor what steps written out load.
+    results. With `sums_of_pairs` two products are added in 16 bits, and multiplied as they are widened. With
+    `matrix_products` an instruction multiplies rows by tokens. With `codes_in_turn` registers do not hold
+    both halves of a block's codes of 5 or 6 bits, nor what steps written out load.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Target:
     weight_flip: int  # xor on packed signed bytes: 0x80 where the dot product wants them unsigned
     nibbles_in_place: bool = False
     sums_in_turn: bool = False
+    sums_of_pairs: bool = False
     matrix_products: bool = False
     codes_in_turn: bool = False
 
@@ -65,7 +67,7 @@ TARGETS = (
         (4, 2, 1),
         (6, 4, 2),
         0,
-        sums_in_turn=True,
+        sums_of_pairs=True,
     ),
     # 32 registers of 4 lanes: two tokens take 24 as sums and results; four would spill in the inner loop.
     Target(
@@ -181,10 +183,10 @@ def requests(target: Target, cpu: str) -> tuple[int, int]:
     """Which tiles ask a core of this CPU (LLVM's name) for weights before their use: those of how many tokens
     and more, for codes of up to 6 bits; and for bytes.
 
-    A Xeon's core reads 10 GB/s of 17 for a single token when left alone, and 16 when asked; a Zen 3's 13 of 17,
-    and 16. Zen 4's reads 30, and 22 when asked, so that only tiles ask which take longer over their weights
-    than memory does. Zen 5's reads Q4_K at 29 GB/s, at 34 when asked, and bytes at the memory's speed. ARM's
-    are not measured.
+    A Xeon's core reads 10 GB/s of 17 for a single token when left alone, and 16 when asked; a Zen 3's 13 of
+    17, and 16. Zen 4's reads 30, and 22 when asked, so that only tiles ask which take longer over their
+    weights than memory does. Zen 5's reads Q4_K at 29 GB/s, at 34 when asked, and bytes at the memory's
+    speed. ARM's are not measured.
     """
     largest = target.token_tiles[0]
     if cpu == "znver5":

@@ -63,5 +63,5 @@ I32 = Vector("i32", LANES)
 WORDS = Vector("i16", 2 * LANES)
 BYTES = Vector("i8", 4 * LANES)
 
-F32_IR, I32_IR, BYTES_IR = F32.ir, I32.ir, BYTES.ir
+F32_IR, I32_IR, WORDS_IR, BYTES_IR = F32.ir, I32.ir, WORDS.ir, BYTES.ir
 I64_IR = ir.IntType(64)

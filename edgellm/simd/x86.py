@@ -5,7 +5,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from edgellm.simd.lowering import HardwareHalf, call, const, shuffle
-from edgellm.simd.types import BYTES_IR, I32_IR, WORDS
+from edgellm.simd.types import BYTES_IR, I32_IR, WORDS_IR
 
 _I32, _I16, _I8 = ir.IntType(32), ir.IntType(16), ir.IntType(8)
 _HALF_BYTES = ir.VectorType(_I8, 32)  # one 256-bit register
@@ -47,7 +47,7 @@ class AVX512VNNI(_X86):
 
     def low_bytes(self, b, vectors):
         """Halved twice within each quarter of a register; the quarters' words are put in order at last."""
-        words = [call(b, "llvm.x86.avx512.packssdw.512", WORDS.ir, *vectors[i : i + 2]) for i in (0, 2)]
+        words = [call(b, "llvm.x86.avx512.packssdw.512", WORDS_IR, *vectors[i : i + 2]) for i in (0, 2)]
         packed = b.bitcast(call(b, "llvm.x86.avx512.packsswb.512", BYTES_IR, *words), I32_IR)
         order = [4 * quarter + vector for vector in range(4) for quarter in range(4)]
         return b.bitcast(shuffle(b, packed, ir.Constant(I32_IR, ir.Undefined), order), BYTES_IR)
@@ -73,55 +73,42 @@ class AVXVNNI(_Halves):
 
 class AVX2(_Halves):
     """`vpmaddubsw` adds pairs of u8 * s8 in 16 bits, which saturates: codes up to 63 are safe, as are the
-    absolute values of signed weights (128 * 127 * 2 = 32512). `vpmaddwd` by ones adds pairs again.
-
-    Of codes up to 31, four sums fit into 16 bits together (4 * 2 * 31 * 127 = 31496): they are added there,
-    and widened once."""
-
-    partial = WORDS
-
-    def begin_partial(self, b, start):
-        return ir.Constant(WORDS.ir, None)
-
-    def dot4_small(self, b, acc, codes, x):
-        def one(words, w, v):
-            return self._next(b, b.add(words, self._pairs(b, w, v)))
-
-        return _halves(b, one, acc, codes, x)
-
-    def end_partial(self, b, acc, start):
-        return b.add(_halves(b, lambda words: self._quads(b, words), acc), start())
-
-    def begin_second(self, b, total, start, alone):
-        return ir.Constant(WORDS.ir, None)
-
-    def end_second(self, b, total, acc, start, alone):
-        sums = _halves(b, lambda words, before: b.add(self._quads(b, words, 16), before), acc, total)
-        return b.add(sums, start())
+    absolute values of signed weights (128 * 127 * 2 = 32512). `vpmaddwd` multiplies pairs of 16 bits and adds
+    them again."""
 
     def dot4(self, b, acc, codes, x):
-        return _halves(b, lambda *args: self._add_quads(b, *args), acc, codes, x)
+        return b.add(acc, self.weigh(b, self._pairs(b, codes, x), const(WORDS_IR, 1)))
 
-    def dot4_signed(self, b, acc, weights, x):
-        def one(sums, w, v):
-            absolute = call(b, "llvm.abs.v32i8", _HALF_BYTES, w, ir.Constant(ir.IntType(1), 0))
-            signed = call(b, "llvm.x86.avx2.psign.b", _HALF_BYTES, v, w)
-            return self._add_quads(b, sums, absolute, signed)
+    def dot4_pairs(self, b, acc, codes, x):
+        """Of codes up to 31 four pairs fit into 16 bits (4 * 2 * 31 * 127 = 31496), up to 63 two."""
+        return self.settled(b, b.add(acc, self._pairs(b, codes, x)))
 
-        return _halves(b, one, acc, weights, x)
+    def dot4_signed_pairs(self, b, acc, weights, x):
+        """One pair."""
+        return self.settled(b, b.add(acc, self._signed_pairs(b, weights, x)))
 
-    def _pairs(self, b, codes, x):
-        return call(b, "llvm.x86.avx2.pmadd.ub.sw", _HALF_WORDS, codes, x)
+    def weigh(self, b, words, factors):
+        """Two words by two factors, added."""
+        name = "llvm.x86.avx2.pmadd.wd"
+        return _halves(b, lambda *args: call(b, name, _HALF_LANES, *args), words, factors)
 
-    def _quads(self, b, words, times=1):
-        return call(b, "llvm.x86.avx2.pmadd.wd", _HALF_LANES, words, const(_HALF_WORDS, times))
-
-    def _add_quads(self, b, sums, codes, x):
-        return self._next(b, b.add(sums, self._quads(b, self._pairs(b, codes, x))))
-
-    def _next(self, b, sums):
+    def settled(self, b, sums):
         """The sums, before any that come later. Left alone, LLVM makes as many products as it can before it
         adds them up, and runs out of registers. No instruction comes of it.
         """
-        kind = ir.FunctionType(sums.type, [sums.type])
-        return b.asm(kind, "", "=x,0", [sums], side_effect=True)
+
+        def one(half):
+            kind = ir.FunctionType(half.type, [half.type])
+            return b.asm(kind, "", "=x,0", [half], side_effect=True)
+
+        return _halves(b, one, sums)
+
+    def _pairs(self, b, codes, x):
+        name = "llvm.x86.avx2.pmadd.ub.sw"
+        return _halves(b, lambda *args: call(b, name, _HALF_WORDS, *args), codes, x)
+
+    def _signed_pairs(self, b, weights, x):
+        size = call(b, "llvm.abs.v64i8", BYTES_IR, weights, ir.Constant(ir.IntType(1), 0))
+        name = "llvm.x86.avx2.psign.b"
+        signed = _halves(b, lambda *args: call(b, name, _HALF_BYTES, *args), x, weights)
+        return self._pairs(b, size, signed)
