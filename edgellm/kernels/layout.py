@@ -146,9 +146,9 @@ MM_TOKENS = 64  # tokens of a chunk, at most: a multiple of every token tile
 # chunk's tokens, and for those of the rows of them, of which a token may have two. Not every target unpacks
 # all of these forms.
 WIDE_CODES, WIDE_BLOCK = 512, 512 + 256
-WIDE_PIECE = 512  # columns
+WIDE_PIECE, WIDE_WHOLE = 512, 640  # columns: of longer rows; rows that are not cut
 WIDE_TOGETHER = 2  # panels, at most
-WIDE_PANEL = WIDE_PIECE // BLOCK * WIDE_BLOCK
+WIDE_PANEL = WIDE_WHOLE // BLOCK * WIDE_BLOCK
 WIDE_SUMS = WIDE_TOGETHER * WIDE_PANEL
 WIDE_PIECES = WIDE_SUMS + 4 * LANES * WIDE_TOGETHER * MM_TOKENS
 WIDE_SCRATCH = WIDE_PIECES + 4 * LANES * WIDE_TOGETHER * 2 * MM_TOKENS

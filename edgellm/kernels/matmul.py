@@ -70,6 +70,7 @@ from edgellm.kernels.outputs import (
     fitting,
     hand_over,
     passes_of,
+    token_of,
     waits,
     within,
 )
@@ -140,14 +141,14 @@ def _rows(
 ):  # fmt: skip
     """A tile's rows and all panels of the chunk; how many rows there were. Sums wait at `sums`, if not 0."""
     planes, y_stride = get_i64(args + 8 * MM_PLANES), get_i64(args + 8 * MM_Y_STRIDE)
-    bias, offset = get_i64(args + 8 * MM_BIAS), row // planes * y_stride
+    bias, offset = get_i64(args + 8 * MM_BIAS), token_of(row, planes) * y_stride
     y, residual = get_i64(args + 8 * MM_Y) + offset, within(get_i64(args + 8 * MM_RESIDUAL), offset)
     taken = passes_of(nt, rows - row, planes) * nt
     run = WAITING if sums else last - first
     for begin in range(first, last, run):
         end = min(begin + run, last)
         place, stride = (sums - begin * LANES * 4, SUMS_STRIDE) if sums else (y, y_stride)
-        rows_out = min(taken, rows - row) // planes
+        rows_out = token_of(min(taken, rows - row), planes)
         b, r = (0, 0) if sums else (bias, residual)
         if sums:
             fetch_for_hand_over(begin, end, rows_out, y, y_stride, residual)

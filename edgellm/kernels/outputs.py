@@ -62,6 +62,12 @@ def fitting(nt, rows, x_bytes, planes):
 
 
 @device
+def token_of(row, planes):
+    """The token that a row belongs to, which has one or two. A division would take as long as 30 products."""
+    return row >> (planes - 1)
+
+
+@device
 def passes_of(count, rows, planes):
     """How many tiles one after the other take the rows of `count` tokens: two where the first rows fill one,
     and the second rows the next.

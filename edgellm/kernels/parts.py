@@ -28,6 +28,7 @@ from edgellm.kernels.layout import (
     WIDE_PIECES,
     WIDE_SCRATCH,
     WIDE_SUMS,
+    WIDE_WHOLE,
 )
 from edgellm.kernels.outputs import (
     ALONE,
@@ -38,6 +39,7 @@ from edgellm.kernels.outputs import (
     fetch_residual,
     least_rows,
     passes_of,
+    token_of,
     within,
 )
 from edgellm.simd.fetching import fetch_ahead
@@ -64,7 +66,7 @@ def part_tile(c, panel, x_bytes, w, row, skip, rows, p, column, part, sums, stri
     x = get_i64(args + 8 * MM_X) + row * x_stride + column * x_step + 4 * skip
     aux_bytes = columns // BLOCK * AUX_WORDS * 4
     aux = get_i64(args + 8 * MM_AUX) + row * aux_bytes + (column // BLOCK * pitch(c) * AUX_WORDS + skip) * 4
-    offset, at = (row // planes + skip) * y_stride, p * LANES * 4
+    offset, at = (token_of(row, planes) + skip) * y_stride, p * LANES * 4
     passes, precise = passes_of(pitch(c), rows - row, planes), p >= get_i64(args + 8 * MM_PRECISE)
     begins, ends = column % PART == 0, column + part == columns or (column + part) % PART == 0
     bias = within(get_i64(args + 8 * MM_BIAS), at)
@@ -114,17 +116,18 @@ def _wide_panels(c, worker, unpack, wide, block_columns, block_bytes, row, rows,
     columns, planes = get_i64(args + 8 * MM_COLUMNS), get_i64(args + 8 * MM_PLANES)
     scratch = get_i64(args + 8 * MM_SCRATCH) + worker * WIDE_SCRATCH
     weights, stride, reached = get_i64(args + 8 * MM_WEIGHTS), 4 * LANES * PANELS_TOGETHER, row
-    for column in range(0, columns, WIDE_PIECE):
-        part = min(WIDE_PIECE, columns - column)
+    piece = columns if columns <= WIDE_WHOLE else WIDE_PIECE
+    for column in range(0, columns, piece):
+        part = min(piece, columns - column)
         for i in range(PANELS_TOGETHER):
             w = _piece_at(weights, p + i, column, columns, last, block_columns, block_bytes)
             unpack(w, scratch + WIDE_PANEL * i, part)
-        next_p, next_column = p, column + WIDE_PIECE
+        next_p, next_column = p, column + piece
         if next_column >= columns:
             next_p, next_column = p + PANELS_TOGETHER, 0
         reached, fetched = row, 0
         while rows - reached >= least_rows(LARGEST_TILE, 1) * planes:
-            sums = scratch + WIDE_SUMS + (reached - row) // planes * stride
+            sums = scratch + WIDE_SUMS + token_of(reached - row, planes) * stride
             pieces, taken = scratch + WIDE_PIECES + (reached - row) * stride, 0
             for i in range(PANELS_TOGETHER):
                 ahead = _piece_at(weights, next_p + i, next_column, columns, last, block_columns, block_bytes)
@@ -151,7 +154,7 @@ def _panel(panel, block_columns, block_bytes, row, rows, p, last, args):
         w = _piece_at(weights, p, column, columns, last, block_columns, block_bytes)
         reached = row
         while rows - reached >= least_rows(LARGEST_TILE, 1) * planes:
-            y = get_i64(args + 8 * MM_Y) + reached // planes * y_stride + p * LANES * 4
+            y = get_i64(args + 8 * MM_Y) + token_of(reached, planes) * y_stride + p * LANES * 4
             reached += part_tile(
                 zeros(LARGEST_TILE), panel, 1, w, reached, 0, rows, p, column, part, y, y_stride, 0, 0, args
             )
@@ -196,8 +199,8 @@ def tiles_of_two_panels(panel, pair, block_columns, block_bytes, row, rows, firs
             part_bytes = part // block_columns * block_bytes
             reached = row
             while rows - reached >= least:
-                y = get_i64(args + 8 * MM_Y) + reached // planes * y_stride
-                number, p, taken = reached // planes // LARGEST_TILE % 8, group, 0
+                y = get_i64(args + 8 * MM_Y) + token_of(reached, planes) * y_stride
+                number, p, taken = token_of(reached, planes) // LARGEST_TILE % 8, group, 0
                 while p < end:
                     w = _piece_at(weights, p, column, columns, last, block_columns, block_bytes)
                     sums, count = y + p * LANES * 4, _together(p, end, precise)

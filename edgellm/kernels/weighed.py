@@ -55,7 +55,7 @@ def total_of(codes, zero):
     def sums(c, w, x, aux):
         nt = pitch(c)
         total = settled(weigh(low_pairs(c, w, x), aux + AUX_FACTORS * 4 * nt))
-        total = total + weigh_by(high_pairs(c, w, x), 16)
+        total = settled(total + weigh_by(high_pairs(c, w, x), 16))
         return total + start(c, aux + AUX_START_HIGH * 4 * nt) if zero else total
 
     return sums

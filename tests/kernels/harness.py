@@ -80,7 +80,7 @@ def random_weight(kind: TensorType, rows: int, columns: int, seed: int) -> tuple
     if quant.block.names is None:  # plain numbers
         raw = (rng.standard_normal((rows, columns)) * 0.1).astype(quant.block).view(np.uint8)
     else:
-        for name in {"d", "m", "dmin"} & set(quant.block.names):
+        for name in sorted({"d", "m", "dmin"} & set(quant.block.names)):
             blocks[name] = rng.uniform(-0.02, 0.02, blocks[name].shape).astype(np.float16)
     return raw, quant.dequantize(raw)
 
