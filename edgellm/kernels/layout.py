@@ -140,9 +140,9 @@ def mapped_scratch(block_columns: int, block_bytes: int) -> int:
 
 MM_TOKENS = 64  # tokens of a chunk, at most: a multiple of every token tile
 
-# Of some forms, unpacked (`wide.py`), 32 columns of 16 rows: their codes as 8 vectors of bytes, then at most
-# 256 bytes of f32: the scales, and the minimums or the high group's scales. A worker has room for pieces of
-# the panels that go together, so large that L1 holds them beside a tile's activations, for the sums of a
+# Of some forms, unpacked (`unpack.py`), 32 columns of 16 rows: their codes as 8 vectors of bytes, then at
+# most 256 bytes of f32: the scales, and the minimums or the high group's scales. A worker has room for pieces
+# of the panels that go together, so large that L1 holds them beside a tile's activations, for the sums of a
 # chunk's tokens, and for those of the rows of them, of which a token may have two. Not every target unpacks
 # all of these forms.
 WIDE_CODES, WIDE_BLOCK = 512, 512 + 256

@@ -63,7 +63,7 @@ def fitting(nt, rows, x_bytes, planes):
 
 @device
 def token_of(row, planes):
-    """The token that a row belongs to, which has one or two. A division would take as long as 30 products."""
+    """The token that a row belongs to, which has one or two: a division would be waited for."""
     return row >> (planes - 1)
 
 

@@ -1,5 +1,5 @@
-"""Panels for many tokens: a piece of one is unpacked once, to bytes and f32 scales, and stays in L1 for tile
-after tile, where `panels.py` would take it apart for each. The sums are the same, bit for bit.
+"""Panels for many tokens: a piece of one is unpacked once (`unpack.py`) and stays in L1 for tile after tile,
+where `panels.py` would take it apart for each. The sums are the same, bit for bit.
 
 The smaller the tile, the more that is: with two tokens (ARM) up to 54% of the instructions go, with four
 (AVX2) up to two thirds of the time. With eight (AVX-512) prompts are 6 to 8% faster with codes of 5 and 6
@@ -7,15 +7,11 @@ bits; those of 4 bits, which are only masked and shifted, are not faster then, a
 
 Where two panels go together (`two_panels.py` says why), both have a piece unpacked, and each block asks for a
 line of a next piece.
-
-Where an instruction multiplies two rows by two tokens (`simd/interleaved.py`), pieces are unpacked in its
-order: 8 columns of a row side by side, and twice what is one number a row. Bytes are unpacked so, too.
 """
 
 from __future__ import annotations
 
 from edgellm.kernels import weighed
-from edgellm.kernels.codes import codes4, codes5, codes6, scale_of_second6
 from edgellm.kernels.jit import (
     CODES_IN_TURN,
     LARGEST_TILE,
@@ -23,22 +19,8 @@ from edgellm.kernels.jit import (
     PANELS_TOGETHER,
     SUMS_OF_PAIRS,
     device,
-    float32,
 )
-from edgellm.kernels.layout import (
-    AUX_WORDS,
-    BLOCK,
-    PANEL_Q4_0,
-    PANEL_Q4_1,
-    PANEL_Q4_K,
-    PANEL_Q5_0,
-    PANEL_Q5_1,
-    PANEL_Q5_K,
-    PANEL_Q6_K,
-    PANEL_Q8_0,
-    WIDE_CODES,
-    WIDE_PANEL,
-)
+from edgellm.kernels.layout import AUX_WORDS, BLOCK, WIDE_CODES, WIDE_FORMS, WIDE_PANEL
 from edgellm.kernels.panels import (
     add_minimum,
     add_scaled,
@@ -48,128 +30,18 @@ from edgellm.kernels.panels import (
     sums_less_zero,
     sums_of,
 )
-from edgellm.simd.arithmetic import shift_right_bytes, splat, to_f32
+from edgellm.kernels.unpack import BLOCK_BYTES, ROWS_BYTES, UNPACK
 from edgellm.simd.dots import dot4
 from edgellm.simd.fetching import fetch_here, later
-from edgellm.simd.interleaved import apart, dot8, interleave, store_alternating
-from edgellm.simd.ops import load_bytes, load_f16, load_f32, load_i8, load_u8, store_bytes, store_f32
+from edgellm.simd.interleaved import apart, dot8, interleave
+from edgellm.simd.ops import load_bytes, load_f32
 from edgellm.simd.tiles import beside, pitch
-
-_ROWS = 128 if MATRIX_PRODUCTS else 64  # bytes of an f32 for each row
-_BLOCK = WIDE_CODES + 2 * _ROWS
-
-# -- taking apart: unpack(w, out, columns) -------------------------------------------------------------
-
-
-@device
-def _store_words(out, first, second):
-    """Two vectors of codes that follow each other."""
-    if MATRIX_PRODUCTS:
-        store_alternating(out, first, second)
-    else:
-        store_bytes(out, first)
-        store_bytes(out + 64, second)
-
-
-@device
-def _store_rows(out, number, rows):
-    """The f32 of each row, after the codes."""
-    if MATRIX_PRODUCTS:
-        store_alternating(out + WIDE_CODES + _ROWS * number, rows, rows)
-    else:
-        store_f32(out + WIDE_CODES + _ROWS * number, rows)
-
-
-@device
-def _codes4(w, out):
-    """Nibbles."""
-    for i in range(0, 4, 2):
-        low, high = codes4(load_bytes(w + 64 * i))
-        next_low, next_high = codes4(load_bytes(w + 64 * (i + 1)))
-        _store_words(out + 64 * i, low, next_low)
-        _store_words(out + 64 * (i + 4), high, next_high)
-
-
-@device
-def _codes5(w, out):
-    """The same after a vector of fifth bits."""
-    top = load_bytes(w)
-    for i in range(0, 4, 2):
-        low, high = codes5(load_bytes(w + 64 * (i + 1)), top)
-        top = shift_right_bytes(top, 1)
-        next_low, next_high = codes5(load_bytes(w + 64 * (i + 2)), top)
-        top = shift_right_bytes(top, 1)
-        _store_words(out + 64 * i, low, next_low)
-        _store_words(out + 64 * (i + 4), high, next_high)
-
-
-@device
-def _codes6(plane, out):
-    """Two vectors of pairs of bits, each with two of nibbles."""
-    for u in range(2):
-        pairs = load_bytes(plane + 192 * u)
-        low, high = codes6(load_bytes(plane + 192 * u + 64), pairs)
-        next_low, next_high = codes6(load_bytes(plane + 192 * u + 128), shift_right_bytes(pairs, 2))
-        _store_words(out + 128 * u, low, next_low)
-        _store_words(out + 128 * u + 256, high, next_high)
-
-
-@device
-def _codes8(w, out):
-    """Bytes."""
-    for i in range(0, 8, 2):
-        _store_words(out + 64 * i, load_bytes(w + 64 * i), load_bytes(w + 64 * (i + 1)))
-
-
-def _with_one_level(codes, panel_block, minimum):
-    @device
-    def unpack(w, out, columns):
-        for _ in range(columns // BLOCK):
-            codes(w + (64 if minimum else 32), out)
-            _store_rows(out, 0, load_f16(w))
-            if minimum:
-                _store_rows(out, 1, load_f16(w + 32))
-            w += panel_block
-            out += _BLOCK
-
-    return unpack
-
-
-def _with_two_levels(codes, panel_block, block_bytes):
-    @device
-    def unpack(w, out, columns):
-        for _ in range(columns // 256):
-            d, dmin = load_f16(w), splat(float32(0.0)) - load_f16(w + 32)
-            for block in range(8):
-                codes(w + 320 + block * block_bytes, out)
-                _store_rows(out, 0, d * to_f32(load_u8(w + 64 + 16 * block)))
-                _store_rows(out, 1, dmin * to_f32(load_u8(w + 192 + 16 * block)))
-                out += _BLOCK
-            w += panel_block
-
-    return unpack
-
-
-@device
-def _unpack_q6_k(w, out, columns):
-    for _ in range(columns // 256):
-        d = load_f16(w + 256)
-        d_high = scale_of_second6(d)
-        for block in range(8):
-            _codes6(w + 288 + block * 384, out)
-            _store_rows(out, 0, d * to_f32(load_i8(w + block * 32)))
-            _store_rows(out, 1, d_high * to_f32(load_i8(w + block * 32 + 16)))
-            out += _BLOCK
-        w += PANEL_Q6_K
-
-
-# -- multiplying: sums and what they add are those of `panels.py` ---------------------------------------
 
 
 @device
 def _rows(w, number):
     """The f32 of each row, as a tile's sums meet them."""
-    at = w + WIDE_CODES + _ROWS * number
+    at = w + WIDE_CODES + ROWS_BYTES * number
     if MATRIX_PRODUCTS:
         return beside(load_f32(at), load_f32(at + 64))
     if PANELS_TOGETHER == 2:
@@ -299,7 +171,7 @@ def _blocks(add):
             if PANELS_TOGETHER == 2:
                 fetch_here(c, ahead, 1)
                 ahead += 64
-            w += _BLOCK
+            w += BLOCK_BYTES
             x += BLOCK * nt
             aux += AUX_WORDS * 4 * nt
         return _end(tile)
@@ -307,17 +179,20 @@ def _blocks(add):
     return panel
 
 
-# By form (layout.WIDE_FORMS): how a panel is taken apart, and how what came of it is multiplied.
-WIDE = {
-    "q4_0": (_with_one_level(_codes4, PANEL_Q4_0, False), _blocks(_less_zero4)),
-    "q4_1": (_with_one_level(_codes4, PANEL_Q4_1, True), _blocks(_minimum4)),
-    "q5_0": (_with_one_level(_codes5, PANEL_Q5_0, False), _blocks(_less_zero5)),
-    "q5_1": (_with_one_level(_codes5, PANEL_Q5_1, True), _blocks(_minimum5)),
-    "q4_k": (_with_two_levels(_codes4, PANEL_Q4_K, 256), _blocks(_minimum4)),
-    "q5_k": (_with_two_levels(_codes5, PANEL_Q5_K, 320), _blocks(_minimum5)),
-    "q6_k": (_unpack_q6_k, _blocks(_two_scales)),
+_MULTIPLY = {
+    "q4_0": _less_zero4,
+    "q4_1": _minimum4,
+    "q5_0": _less_zero5,
+    "q5_1": _minimum5,
+    "q8_0": _bytes,
+    "q4_k": _minimum4,
+    "q5_k": _minimum5,
+    "q6_k": _two_scales,
 }
-if MATRIX_PRODUCTS:
-    WIDE["q8_0"] = (_with_one_level(_codes8, PANEL_Q8_0, False), _blocks(_bytes))
 if LARGEST_TILE >= 8:
-    WIDE = {form: pair for form, pair in WIDE.items() if form.startswith(("q5", "q6"))}
+    _FORMS = ("q5_0", "q5_1", "q5_k", "q6_k")
+else:
+    _FORMS = WIDE_FORMS if MATRIX_PRODUCTS else tuple(form for form in WIDE_FORMS if form != "q8_0")
+
+# By form: how a panel is taken apart, and how what came of it is multiplied.
+WIDE = {form: (UNPACK[form], _blocks(_MULTIPLY[form])) for form in _FORMS}

@@ -185,6 +185,21 @@ def innermost_loops(assembly: str) -> list[list[str]]:
     return loops
 
 
+OLDER = _on("PC of 2013", "matmul.q4_0", "matmul.q4_k")
+
+
+@pytest.mark.parametrize("job", [OLDER], ids=["PC of 2013"])
+def test_sixteen_registers_hold_a_tiles_products(job, ahead):
+    """What waits on the stack is eight results and eight totals, once each way (`kernels/weighed.py`)."""
+    for name, facts in ahead(job).items():
+        loops = innermost_loops(facts["assembly"])
+        loops = [loop for loop in loops if sum("vpmaddubsw" in line for line in loop) == 64]
+        assert len(loops) == 2, name  # four tokens, from a panel as it is and from an unpacked one
+        for loop in loops:
+            assert sum("(%rsp)" in line for line in loop) <= 32, name
+            assert sum("vpmaddwd" in line for line in loop) == 16, name
+
+
 TWO_PANELS = ["q4_0", "q8_0", "q5_0", "q5_1", "q5_k", "q6_k"]
 
 
