@@ -207,11 +207,12 @@ def dots6(low, high, w, x):
     return _half6(low, high, w + 192, x, 2)
 
 
-# -- each vector of a block's eight by itself, as `weighed.py` takes them: the high ones are loaded again, or
-# the low ones' products would want their registers.
+# -- vector i of a block's eight by itself, codes(c, w), as `weighed.py` takes them: what the high ones are in
+# is loaded again, or they would want registers while the low ones' products are made.
 
 
 def nibbles(i):
+    """Of `dots4`."""
     at, is_low = 64 * (i % 4), i < 4
 
     @device
@@ -225,6 +226,7 @@ def nibbles(i):
 
 
 def five_bits(i):
+    """Of `dots5`."""
     at, bit, is_low = 64 * (i % 4), i % 4, i < 4
 
     @device
@@ -238,6 +240,7 @@ def five_bits(i):
 
 
 def six_bits(i):
+    """Of `dots6`."""
     plane, at, bits, is_low = i % 4 // 2 * 192, 64 * (i % 2), i % 2 * 2, i < 4
 
     @device
@@ -251,6 +254,7 @@ def six_bits(i):
 
 
 def signed_bytes(i):
+    """Of `dots8`."""
     at = 64 * i
 
     @device

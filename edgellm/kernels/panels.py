@@ -136,10 +136,8 @@ def add_two_scaled(c, sums, aux, low_scale, high_scale):
     """A scale for the low 16 columns and one for the high ones, of codes of 6 bits."""
     low, high = sums
     nt, high_sums = pitch(c), to_f32(high)
-    if SUMS_OF_PAIRS:
-        return fma_two_rows(c, to_f32(low), high_sums, aux + AUX_SIXTEENTH * 4 * nt, low_scale, high_scale)
-    if NIBBLES_IN_PLACE:
-        low_sums = to_f32(times_power(low, aux + AUX_SHIFT * 4 * nt))
+    if SUMS_OF_PAIRS or NIBBLES_IN_PLACE:
+        low_sums = to_f32(low if SUMS_OF_PAIRS else times_power(low, aux + AUX_SHIFT * 4 * nt))
         return fma_two_rows(c, low_sums, high_sums, aux + AUX_SIXTEENTH * 4 * nt, low_scale, high_scale)
     low_sums = times_splat(to_f32(low), aux + AUX_RATIO * 4 * nt)
     return fma_two_rows(c, low_sums, high_sums, aux + AUX_SCALE * 4 * nt, low_scale, high_scale)

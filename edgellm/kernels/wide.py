@@ -109,12 +109,12 @@ def _low_first(low, high, w, x):
 # Where both sums take most registers, prompts are faster when the low ones are done before the high ones
 # begin: by 9 to 18% with AVX-VNNI. Written out so, ARM's loop for two tokens has a fifth less in it; but on a
 # Pi 4 sums would go to the stack. With AVX-512 it takes 2 to 6% longer.
-_dots = _by_steps if CODES_IN_TURN or LARGEST_TILE == 8 else _low_first
-if MATRIX_PRODUCTS:
-    _dots = _matrix_dots
+_in_order = _by_steps if CODES_IN_TURN or LARGEST_TILE == 8 else _low_first
+_dots = _matrix_dots if MATRIX_PRODUCTS else _in_order
 
 
 def _codes(i):
+    """Vector i of a block's eight, as `weighed.py` takes them."""
     at = 64 * i
 
     @device
