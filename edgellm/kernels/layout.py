@@ -142,14 +142,14 @@ MM_TOKENS = 64  # tokens of a chunk, at most: a multiple of every token tile
 
 # Of some forms, unpacked (`unpack.py`), 32 columns of 16 rows: their codes as 8 vectors of bytes, then at
 # most 256 bytes of f32: the scales, and the minimums or the high group's scales. A worker has room for pieces
-# of the panels that go together, so large that L1 holds them beside a tile's activations, for the sums of a
-# chunk's tokens, and for those of the rows of them, of which a token may have two. Not every target unpacks
-# all of these forms.
+# of the panels that go together, so large that L1 holds them beside a tile's activations, or for a part of
+# one; for the sums of a chunk's tokens, and for those of the rows of them, of which a token may have two. Not
+# every target unpacks all of these forms.
 WIDE_CODES, WIDE_BLOCK = 512, 512 + 256
 WIDE_PIECE, WIDE_WHOLE = 512, 640  # columns: of longer rows; rows that are not cut
 WIDE_TOGETHER = 2  # panels, at most
 WIDE_PANEL = WIDE_WHOLE // BLOCK * WIDE_BLOCK
-WIDE_SUMS = WIDE_TOGETHER * WIDE_PANEL
+WIDE_SUMS = max(WIDE_TOGETHER * WIDE_PANEL, PART // BLOCK * WIDE_BLOCK)
 WIDE_PIECES = WIDE_SUMS + 4 * LANES * WIDE_TOGETHER * MM_TOKENS
 WIDE_SCRATCH = WIDE_PIECES + 4 * LANES * WIDE_TOGETHER * 2 * MM_TOKENS
 WIDE_FORMS = ("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q4_k", "q5_k", "q6_k")
