@@ -142,11 +142,11 @@ MM_TOKENS = 64  # tokens of a chunk, at most: a multiple of every token tile
 
 # Of some forms, unpacked (`unpack.py`), 32 columns of 16 rows: their codes as 8 vectors of bytes, then at
 # most 256 bytes of f32: the scales, and the minimums or the high group's scales. A worker has room for pieces
-# of the panels that go together, so large that L1 holds them beside a tile's activations, or for a part of
-# one; for the sums of a chunk's tokens, and for those of the rows of them, of which a token may have two. Not
-# every target unpacks all of these forms.
+# of the panels that go together, or for a part of one, as large as L1 holds beside a tile's activations; for
+# the sums of a chunk's tokens; and for those of the rows of them, of which a token may have two. Not every
+# target unpacks all of these forms.
 WIDE_CODES, WIDE_BLOCK = 512, 512 + 256
-WIDE_PIECE, WIDE_WHOLE = 512, 640  # columns: of longer rows; rows that are not cut
+WIDE_PIECE, WIDE_WHOLE = 512, 640  # columns: of longer rows; rows not cut (`parts.py`: where a part is whole)
 WIDE_TOGETHER = 2  # panels, at most
 WIDE_PANEL = WIDE_WHOLE // BLOCK * WIDE_BLOCK
 WIDE_SUMS = max(WIDE_TOGETHER * WIDE_PANEL, PART // BLOCK * WIDE_BLOCK)

@@ -112,7 +112,7 @@ def _together(p, end, precise):
 def _piece(columns, rows):
     """How many of a panel's columns are unpacked together, at most.
 
-    To call a tile takes as long as one or two blocks, so with AVX2 prompts take 0.95 to 0.99 of the time with
+    To call a tile takes as long as one or two blocks, so with AVX2 prompts take 0.95 to 1.00 of the time with
     whole parts; but 12 or 16 rows 1.01 to 1.03: too few calls, and more leaves L1. Elsewhere not measured.
     """
     if SUMS_OF_PAIRS and rows >= _LONG:
