@@ -87,7 +87,7 @@ def test_a_cancelled_plan_ends_soon_and_the_next_one_is_whole():
     team.run(slow.plan)
     whole = time.perf_counter() - whole
     for delay in (0.0, whole / 10, whole / 4):
-        timer = threading.Timer(delay, team.cancel)
+        timer = threading.Timer(delay, team.cancel, [slow.plan])
         began = time.perf_counter()
         timer.start()
         team.run(slow.plan)
@@ -100,9 +100,30 @@ def test_a_cancelled_plan_ends_soon_and_the_next_one_is_whole():
         adder.check(epoch)
 
 
+def test_a_plan_goes_on_when_another_is_cancelled():
+    team, running, other = team_of(2), Adder(ops=300, rows=4000), Adder(ops=3, rows=8)
+    team.run(other.plan)
+    ended = threading.Event()
+
+    def cancel_others():
+        while not ended.is_set():
+            team.cancel(other.plan)
+
+    canceller = threading.Thread(target=cancel_others)
+    canceller.start()
+    try:
+        for epoch in range(5):
+            running.buffers[0] = epoch
+            team.run(running.plan)
+            running.check(epoch)
+    finally:
+        ended.set()
+        canceller.join()
+
+
 def test_nobody_spins_after_a_plan_was_given_up():
     team, slow = team_of(3), Adder(ops=3000, rows=4000)
-    timer = threading.Timer(0.01, team.cancel)
+    timer = threading.Timer(0.01, team.cancel, [slow.plan])
     timer.start()
     team.run(slow.plan)
     timer.join()

@@ -132,7 +132,7 @@ class CPUBackend(Backend):
         }
 
     def cancel(self) -> None:
-        self._team.cancel()
+        self._team.cancel(self._plan)
 
 
 def _kernels(program: Program, store: WeightStore) -> list[str]:

@@ -68,7 +68,9 @@ class Team:
         self._control[L.C_WORKERS] = threads
         self._address = int(self._control.ctypes.data)
         self._init_sleep()
-        self._lock = threading.RLock()  # `settle` may be called by a garbage collection within `run`
+        # Both may be wanted again by a garbage collection within them, which closes a model.
+        self._lock = threading.RLock()  # who runs a plan
+        self._turn = threading.RLock()  # whose plan it is, and whether it is to end
         self._present: Plan | None = None  # what ran last
         self._past: list[tuple[int, Plan | None]] = []  # what ran before it, and until which epoch
         for number in range(1, threads):
@@ -83,8 +85,9 @@ class Team:
     def run(self, plan: Plan) -> None:
         """Walk the whole plan, or until `cancel`."""
         with self._lock:
-            self._control[L.C_ABORT] = 0
-            self._keep(plan)
+            with self._turn:
+                self._control[L.C_ABORT] = 0
+                self._keep(plan)
             self._run(self._address, plan.address, 0, 0)
 
     def _keep(self, plan: Plan) -> None:
@@ -108,9 +111,14 @@ class Team:
             while held.any():
                 time.sleep(_NAP)
 
-    def cancel(self) -> None:
-        """Let a running plan end after the chunks that are being computed. Any thread may call it."""
-        self._control[L.C_ABORT] = 1
+    def cancel(self, plan: Plan) -> None:
+        """If this plan is running, let it end after the chunks that are being computed; another model's goes on.
+
+        Any thread may call it.
+        """
+        with self._turn:
+            if self._present is plan:
+                self._control[L.C_ABORT] = 1
 
 
 if hasattr(os, "register_at_fork"):
