@@ -112,10 +112,7 @@ class Team:
                 time.sleep(_NAP)
 
     def cancel(self, plan: Plan) -> None:
-        """If this plan is running, let it end after the chunks that are being computed; another model's goes on.
-
-        Any thread may call it.
-        """
+        """If this plan is running, let it end after the chunks at hand. Any thread may call it."""
         with self._turn:
             if self._present is plan:
                 self._control[L.C_ABORT] = 1
