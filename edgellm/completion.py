@@ -81,9 +81,11 @@ class Stream:
     """The chunks of one request as they come; an iterator, and a context manager.
 
     Leaving it early, by `close` or by Ctrl-C, cancels the request. `timings` are there after the last chunk.
+    `owner` of the engine lives as long as the stream.
     """
 
-    def __init__(self, engine: Engine, request: Request) -> None:
+    def __init__(self, engine: Engine, request: Request, owner: object = None) -> None:
+        self._owner = owner
         self.timings: Timings | None = None
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._over = False

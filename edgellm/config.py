@@ -16,6 +16,7 @@ from pathlib import Path
 from edgellm.errors import UsageError
 
 DEFAULT_MODEL = "smollm2:135m"
+_MOST_DIGITS = 6  # of a count of threads
 
 
 @dataclass(frozen=True)
@@ -51,18 +52,23 @@ class Config:
 def load_config() -> Config:
     """Read the environment. Raises UsageError for a value that makes no sense."""
     home = os.environ.get("EDGELLM_HOME")
-    threads = os.environ.get("EDGELLM_THREADS")
-    count = None
-    if threads:
-        if not threads.isdecimal() or int(threads) < 1:
-            raise UsageError(f"EDGELLM_THREADS is {threads!r}: it must be a whole number of at least 1")
-        count = int(threads)
     return Config(
-        home=Path(home).expanduser() if home else _cache_root() / "edgellm",
+        home=_expanded(home) if home else _cache_root() / "edgellm",
         target=os.environ.get("EDGELLM_TARGET") or None,
-        threads=count,
+        threads=_threads(os.environ.get("EDGELLM_THREADS")),
         cross=_cross(os.environ.get("EDGELLM_CROSS")),
     )
+
+
+def _threads(text: str | None) -> int | None:
+    if not text:
+        return None
+    if not text.isdecimal() or len(text) > _MOST_DIGITS or int(text) < 1:
+        shown = repr(text) if len(text) < 40 else f"{text[:20]!r} and so on, {len(text)} characters in all"
+        raise UsageError(
+            f"EDGELLM_THREADS is {shown}: it must be a whole number from 1 to {10**_MOST_DIGITS - 1}"
+        )
+    return int(text)
 
 
 def _cross(text: str | None) -> Cross | None:
@@ -76,7 +82,19 @@ def _cross(text: str | None) -> Cross | None:
 
 def _cache_root() -> Path:
     xdg = os.environ.get("XDG_CACHE_HOME")
-    return Path(xdg) if xdg else Path.home() / ".cache"
+    try:
+        return Path(xdg) if xdg else Path.home() / ".cache"
+    except RuntimeError as error:
+        raise UsageError("there is no home folder to keep models in: set EDGELLM_HOME to a folder") from error
+
+
+def _expanded(home: str) -> Path:
+    try:
+        return Path(home).expanduser()
+    except RuntimeError as error:
+        raise UsageError(
+            f"EDGELLM_HOME is {home!r}, and there is no such home folder: set it to a folder"
+        ) from error
 
 
 def data_folder(name: str) -> Path:

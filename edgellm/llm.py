@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -38,7 +39,8 @@ class LLM:
     goes.
 
     Raises ModelNotFoundError, DownloadError, FormatError, UnsupportedError, MemoryLimitError or UsageError.
-    A context manager; threads may share it.
+    A context manager; threads may share it. `close` stops at once what runs; an LLM that nobody holds any
+    more closes itself after the step that runs. Its memory goes when it is closed and nobody holds it.
     """
 
     def __init__(
@@ -66,6 +68,8 @@ class LLM:
             low_memory=low_memory,
             progress=progress,
         )
+        self._finalizer = weakref.finalize(self, self._loaded.engine.close_soon)
+        self._finalizer.atexit = False  # the process takes all with it
 
     # -- the model ----------------------------------------------------------------------------------------
 
@@ -76,7 +80,7 @@ class LLM:
 
     @property
     def engine(self) -> Engine:
-        """The engine, for requests with events of their own."""
+        """The engine, for requests with events of their own, while this LLM is held."""
         return self._loaded.engine
 
     @property
@@ -93,8 +97,9 @@ class LLM:
         return self._loaded.backend.memory()
 
     def close(self) -> None:
-        """Stop what runs and give everything back; more than once does nothing."""
+        """Stop what runs; more than once does nothing. The memory goes once nobody holds this LLM."""
         self._loaded.close()
+        self._finalizer.detach()
 
     def __enter__(self) -> LLM:
         return self
@@ -169,10 +174,10 @@ class LLM:
         Takes the same arguments. What is wrong with them is raised here, not at the first chunk.
         """
         if _is_conversation(prompt):
-            return Stream(self.engine, self._chat_request(prompt, *args, **kwargs))
+            return Stream(self.engine, self._chat_request(prompt, *args, **kwargs), self)
         if not _is_one(prompt):
             raise UsageError("stream takes one prompt, or one conversation: call it for each", "prompt")
-        return Stream(self.engine, self._request(prompt, *args, **kwargs))
+        return Stream(self.engine, self._request(prompt, *args, **kwargs), self)
 
     def _request(self, prompt: Any, params: SamplingParams | None = None) -> Request:
         _check_params(params)

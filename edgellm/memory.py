@@ -111,16 +111,19 @@ def plan_cache(
         least = context if context_length else min(context, _SMALLEST_CONTEXT)
         if room * page_size < least:
             cache = -(-least // page_size) * page_bytes
-            raise MemoryLimitError(_refusal(least, cache, other_bytes, whole or 0))
+            raise MemoryLimitError(_refusal(least, cache, other_bytes, whole or 0, max_sequences))
         context, one = room * page_size, room
     share = room if memory_limit is not None else int(room * _CACHE_SHARE)
     return CachePlan(context, max(one, min(one * max_sequences, share)))
 
 
-def _refusal(context: int, cache: int, other: int, whole: int) -> str:
+def _refusal(context: int, cache: int, other: int, whole: int, sequences: int) -> str:
+    several = sequences > 1
+    model = f"the model and what {sequences} sequences compute in" if several else "the model"
+    smaller = "model, context_length or max_sequences" if several else "model or context_length"
     return (
-        f"a context of {context} tokens needs {_mib(cache)} beside {_mib(other)} for the model, and "
-        f"{_mib(whole)} may be used: take a smaller model or context_length, a larger "
+        f"a context of {context} tokens needs {_mib(cache)} beside {_mib(other)} for {model}, and "
+        f"{_mib(whole)} may be used: take a smaller {smaller}, a larger "
         "memory_limit, or low_memory (--low-memory)"
     )
 

@@ -5,7 +5,7 @@
 # The stamp inside .venv says for which path, pyproject.toml and extra the last install was finished; one
 # that was interrupted has no stamp, and is done again.
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+root=$(CDPATH='' cd -P -- "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=$root/.venv
 
 find_python() {

@@ -1,12 +1,14 @@
 """The whole library over a tiny random model on the reference backend."""
 
 import _thread
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -316,6 +318,47 @@ def test_loading_tells_its_progress(model_path):
     told = []
     edgellm.LLM(model_path, backend="reference", progress=lambda *args: told.append(args)).close()
     assert all(len(args) == 3 for args in told)
+
+
+@pytest.mark.parametrize("on_engines_thread", [False, True])
+def test_a_model_that_nobody_holds_gives_everything_back(model_path, on_engines_thread):
+    llm = edgellm.LLM(model_path, backend="reference", max_sequences=1)
+    llm.generate("the cat", GREEDY)
+    thread, inbox = llm.engine._thread, llm.engine._inbox
+    held = [weakref.ref(x) for x in (llm.engine, llm.engine.backend, llm._loaded.file._buffer)]
+    llm.itself = llm  # so that it takes a garbage collection
+    del llm
+    if on_engines_thread:
+        inbox.put(gc.collect)
+    else:
+        gc.collect()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert [x() for x in held] == [None] * 3
+
+
+def test_a_stream_holds_its_model(model_path, llm):
+    stream = edgellm.LLM(model_path, backend="reference", max_sequences=1).stream("the cat", GREEDY)
+    gc.collect()
+    assert "".join(c.text for c in stream) == llm.generate("the cat", GREEDY).text
+
+
+LEFT_OPEN = """
+import sys, edgellm
+from edgellm import LLM, SamplingParams
+llm = LLM(sys.argv[1], backend="reference", max_sequences=2)
+llm.itself = llm
+stream = llm.stream("the cat", SamplingParams(max_tokens=200, ignore_eos=True))
+next(stream)
+dropped = LLM(sys.argv[1], backend="reference", max_sequences=1)
+del dropped
+"""
+
+
+def test_a_model_that_is_open_at_the_end_ends_silently(model_path):
+    command = [sys.executable, "-c", LEFT_OPEN, str(model_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 @pytest.mark.parametrize("way", ["generate", "stream"])

@@ -55,6 +55,14 @@ def test_what_does_not_fit_is_refused_with_all_numbers(changes):
         plan(**changes)
 
 
+@pytest.mark.parametrize(("sequences", "named"), [(1, False), (4, True)])
+def test_fewer_sequences_are_a_remedy_where_there_are_several(sequences, named):
+    with pytest.raises(MemoryLimitError) as caught:
+        plan(max_sequences=sequences, available=110 * MIB)
+    assert (f"and what {sequences} sequences compute in" in str(caught.value)) == named
+    assert ("a smaller model, context_length or max_sequences" in str(caught.value)) == named
+
+
 def test_a_context_that_was_asked_for_is_never_shortened():
     with pytest.raises(MemoryLimitError, match="a context of 1000 tokens needs 32 MiB"):
         plan(context_length=1000, available=120 * MIB)

@@ -86,8 +86,9 @@ class Core:
                     self._jobs[sequence] = job
             except Exception as error:
                 self.fail(job, as_ours(error))
-            if job.ended:
-                self._forget(job)
+            else:
+                if job.ended:
+                    self._forget(job)
 
     def _draw(self, share: Share) -> Draw | None:
         job = self._jobs.get(share.sequence)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,22 +10,33 @@ from numpy.typing import NDArray
 from edgellm.backends.base import PAGE_SIZE, Backend, Batch, SequenceRows
 from edgellm.engine.check import check_text, pools
 from edgellm.engine.ring import Ring
-from edgellm.errors import UsageError
+from edgellm.errors import EngineClosedError, UsageError
 
 
-def embed(backend: Backend, ring: Ring, texts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-    """One vector a text, f32 [n, dim], in order.
+def embed(
+    backend: Backend, ring: Ring, texts: Sequence[Sequence[int]], stopped: Callable[[], bool]
+) -> NDArray[np.float32]:
+    """One vector a text, f32 [n, dim], in order. `stopped` is asked around each step.
 
     Raises UsageError for a model that does not pool and for ids that it does not know, ContextLengthError for
-    a text that is longer than a step.
+    a text that is longer than a step, EngineClosedError once it is stopped.
     """
     if not pools(backend.graph):
         raise UsageError("this model makes no embeddings: load one that pools, such as a BERT", "model")
     limit = min(backend.config.max_tokens, backend.graph.context_length)
     checked = [check_text(t, backend.graph.vocab_size, limit) for t in texts]
-    groups = list(_groups(checked, backend.config.max_tokens, backend.config.max_sequences))
     width = backend.graph.output.width if backend.graph.output else 0
-    return np.concatenate([_run(backend, ring, g) for g in groups] or [np.empty((0, width), np.float32)])
+    vectors = [np.empty((0, width), np.float32)]
+    _check_wanted(stopped)
+    for group in _groups(checked, backend.config.max_tokens, backend.config.max_sequences):
+        vectors.append(_run(backend, ring, group))
+        _check_wanted(stopped)  # after the last one, too: a step that was broken off gives anything
+    return np.concatenate(vectors)
+
+
+def _check_wanted(stopped: Callable[[], bool]) -> None:
+    if stopped():
+        raise EngineClosedError("the engine was closed before all texts had their vectors")
 
 
 def _groups(texts: list[list[int]], max_tokens: int, max_sequences: int) -> Iterator[list[list[int]]]:

@@ -82,12 +82,13 @@ class Engine:
         self.context_length = min(self.config.context_length or backend.graph.context_length or room, room)
         sizes = [backend.graph.vocab_size, *([tokenizer.vocab_size] if tokenizer else [])]
         self.vocab_size = min(sizes)
-        self._core = Core(backend, self.config, self._ended)
+        self._in_flight: set[Job] = set()  # requests that run or wait
+        # The core holds nothing of the engine: without a cycle all goes as soon as nobody wants it.
+        self._core = Core(backend, self.config, self._in_flight.discard)
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._closed = False
         self._process = os.getpid()
-        self._in_flight = 0
         self._arrivals = itertools.count()
         self._thread = threading.Thread(target=self._main, name="edgellm-engine", daemon=True)
         if start:
@@ -108,7 +109,7 @@ class Engine:
     def _main(self) -> None:
         while not self._closed:
             try:
-                if not self.step():
+                if not self.step() and not self._closed:  # closing wakes it once, perhaps within the step
                     self._inbox.get()()
             except Exception as error:
                 _LOG.exception("the engine failed every request that it had")
@@ -128,11 +129,6 @@ class Engine:
         self._core.fail_all(EngineClosedError("the engine was closed before the request was finished"))
         self.backend.close()
 
-    def _ended(self, job: Job) -> None:
-        if isinstance(job, GenerationJob):
-            with self._lock:
-                self._in_flight -= 1
-
     # -- asked from any thread -------------------------------------------------------------------------
 
     def check(self, request: Request) -> None:
@@ -149,11 +145,11 @@ class Engine:
         limit = self.config.max_sequences + self.config.max_queue
         with self._lock:
             self._check_open()
-            if self._in_flight >= limit:
+            if len(self._in_flight) >= limit:
                 raise QueueFullError(
-                    f"{self._in_flight} requests run or wait, and at most {limit} may: try again later"
+                    f"{len(self._in_flight)} requests run or wait, and at most {limit} may: try again later"
                 )
-            self._in_flight += 1
+            self._in_flight.add(job)
             self._inbox.put(partial(self._core.begin, job))
         return Ticket(lambda: self._inbox.put(partial(self._core.cancel, job)))
 
@@ -167,16 +163,22 @@ class Engine:
         logits = np.empty((len(ids), graph.vocab_size), np.float32)
         job = ScoreJob(TokenSequence((next(self._arrivals), 0), ids, all_rows=True), logits)
         self._send(partial(self._core.begin, job))
-        return self._wait(job.result, partial(self._core.cancel, job))
+        return self._wait(job.result, lambda: self._inbox.put(partial(self._core.cancel, job)))
 
     def embed(self, texts: Sequence[Sequence[int]]) -> F32:
         """One vector a text, f32 [n, dim], for a model that pools.
 
-        Raises UsageError where the model does not, ContextLengthError for a text longer than a step.
+        Raises UsageError where the model does not, ContextLengthError for a text longer than a step,
+        EngineClosedError where the engine is closed meanwhile.
         """
         result: Future[F32] = Future()
-        self._send(partial(_settle, result, lambda: embed(self.backend, self._core.ring, texts)))
-        return self._wait(result, lambda: None)
+        unwanted = threading.Event()
+
+        def stopped() -> bool:
+            return self._closed or unwanted.is_set()
+
+        self._send(partial(_settle, result, lambda: embed(self.backend, self._core.ring, texts, stopped)))
+        return self._wait(result, unwanted.set)
 
     def stats(self) -> Stats:
         """Counts since the start, and what is held now."""
@@ -198,6 +200,13 @@ class Engine:
         self._inbox.put(lambda: None)
         if threading.current_thread() is not self._thread:
             self._thread.join(_JOIN_SECONDS)
+
+    def close_soon(self) -> None:
+        """Let the engine's thread close it, after the step that runs.
+
+        It waits for nothing and takes no lock, so that a garbage collection may call it within anything.
+        """
+        self._inbox.put(self.close)
 
     def _check_open(self) -> None:
         if os.getpid() != self._process:
@@ -222,7 +231,7 @@ class Engine:
                 except TimeoutError:
                     continue
         except KeyboardInterrupt:
-            self._inbox.put(cancel)
+            cancel()
             raise
 
     def _generation_job(self, request: Request, deliver: Deliver) -> GenerationJob:

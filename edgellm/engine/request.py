@@ -75,8 +75,8 @@ class Timings:
 
     @property
     def decode_tps(self) -> float:
-        """Tokens per second after the first."""
-        return (self.completion_tokens - 1) / self.decode_s if self.decode_s else 0.0
+        """Tokens per second after the first; 0 where there are none."""
+        return max(self.completion_tokens - 1, 0) / self.decode_s if self.decode_s else 0.0
 
 
 @dataclass(frozen=True)

@@ -89,5 +89,5 @@ def check(path: Path, expected: Expected, progress: Progress, description: str) 
 def _compare(sha256: str, done: int, expected: Expected) -> None:
     if expected.file_bytes not in (None, done):
         raise DownloadError(f"the file should have {expected.file_bytes} bytes, but has another size")
-    if expected.sha256 not in (None, sha256):
+    if expected.sha256 is not None and expected.sha256.lower() != sha256:
         raise DownloadError(f"the file's sha256 is {sha256}, but {expected.sha256} was expected")

@@ -109,7 +109,7 @@ class _File:
     """One file of a repository, on its way into the library's cache. Asks the hub about it when made."""
 
     def __init__(self, repo: str, name: str, folder: Path, progress: Progress) -> None:
-        from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+        from huggingface_hub import hf_hub_url, try_to_load_from_cache
 
         self._repo, self._name, self._folder, self._progress = repo, name, folder, progress
         self._shown = PurePosixPath(name).name
@@ -117,11 +117,16 @@ class _File:
         self._cached = Path(cached) if isinstance(cached, str) else None
         self._size: int | None = None
         self._blob: Path | None = None
+        self._url = hf_hub_url(repo, name)
         if self._cached is None:
-            self._url = hf_hub_url(repo, name)
-            with _reasons(name):
-                remote = get_hf_file_metadata(self._url, timeout=_TIMEOUT_S)
-            self._size, self._blob = remote.size, _blob_of(repo, remote.etag, remote.size)
+            self._ask()
+
+    def _ask(self) -> None:
+        from huggingface_hub import get_hf_file_metadata
+
+        with _reasons(self._name):
+            remote = get_hf_file_metadata(self._url, timeout=_TIMEOUT_S)
+        self._size, self._blob = remote.size, _blob_of(self._repo, remote.etag, remote.size)
 
     @property
     def missing_bytes(self) -> int:
@@ -134,23 +139,28 @@ class _File:
     def fetch(self) -> Path:
         """Its path in the cache, whole and checked."""
         if self._cached is not None:
-            self._check_cached(self._cached)
-            return self._cached
+            if self._is_sound(self._cached):
+                return self._cached
+            try:
+                self._ask()
+            except DownloadError as error:
+                raise DownloadError(f"the file in its cache was damaged, and is removed; {error}") from error
         if self._blob is not None:
             self._fetch_blob(self._blob)
         return self._enter()
 
-    def _check_cached(self, path: Path) -> None:
+    def _is_sound(self, path: Path) -> bool:
+        """Whether a cached file is the published one; if not, it is removed, or it would be found again."""
         published = _published(path)
         if published is None:
-            return
+            return True
         try:
             check(path, Expected(published), self._progress, f"checking {path.name}")
         except DownloadError:
-            # Left in the cache, the broken file would be found again.
             (path.parent / path.readlink()).unlink(missing_ok=True)
             path.unlink(missing_ok=True)
-            raise
+            return False
+        return True
 
     def _fetch_blob(self, blob: Path) -> None:
         from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
@@ -172,7 +182,7 @@ class _File:
         link = self._folder / f"{self._shown}.part"
         link.unlink(missing_ok=True)
         try:
-            link.symlink_to(part)
+            link.symlink_to(part.absolute())
         except (OSError, NotImplementedError):
             return
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import ast
 import base64
 import html.parser
+import http.client
 import json
 import re
+import string
 import subprocess
 import sys
 import urllib.error
@@ -24,6 +26,7 @@ from edgellm.hub.transfer import Remote, fetch_page
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 _DEFAULT = re.compile(r"\(default\s+(https?://[^\s)]+)\)")
 _FALSE = ("", "0", "false", "no", "off")
+_OWN_WAYS = ("proxy", "trusted-host", "client-cert")  # settings of how pip reaches an index
 
 
 @dataclass(frozen=True)
@@ -71,24 +74,41 @@ def default_index() -> str:
 def find_wheel(settings: PipSettings, package: str, version: str) -> Wheel | None:
     """The pure wheel of a version, from the first index that has one.
 
-    None where pip has to find it: in a folder, or where a password is asked for. Raises OSError (urllib's)
-    for indexes that cannot be reached.
+    None where pip has to find it: in a folder, where a password is asked for, or where only pip knows how to
+    reach an index. If none has it, what the first one raised that could not be asked: urllib's OSError or
+    HTTPException, or ValueError for what is no address.
     """
+    if any(settings.get(name) for name in _OWN_WAYS):
+        return None
+    failure: Exception | None = None
     for index in settings.indexes:
-        page = _remote(f"{index.rstrip('/')}/{_normal(package)}/", package, settings.get("cert") or None)
         try:
-            content, kind, address = fetch_page(page, _ACCEPT)
-        except urllib.error.HTTPError as error:
-            error.close()
-            if error.code >= 500:
-                raise
+            found = _wheel_of(index, package, version, settings.get("cert") or None)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
+                if error.code < 500:
+                    continue
+            failure = failure or error
             continue
-        for name, link, sha256, size in _files(content, kind):
-            if _is_wheel(name, package, version):
-                url = urllib.parse.urljoin(address, link)
-                same_host = urllib.parse.urlsplit(url).netloc == urllib.parse.urlsplit(address).netloc
-                headers = page.headers if same_host else {}
-                return Wheel(replace(page, url=url, headers=headers), sha256, size)
+        if found is not None:
+            return found
+    if failure is not None:
+        raise failure
+    return None
+
+
+def _wheel_of(index: str, package: str, version: str, cafile: str | None) -> Wheel | None:
+    """The wheel that the page of one index names."""
+    page = _remote(f"{index.rstrip('/')}/{_normal(package)}/", package, cafile)
+    content, kind, address = fetch_page(page, _ACCEPT)
+    for name, link, sha256, size in _files(content, kind):
+        if _is_wheel(name, package, version):
+            # Browsers and pip quote what may not stand in an address, and so pages hold such links.
+            url = urllib.parse.urljoin(address, urllib.parse.quote(link, safe=string.punctuation))
+            same_host = urllib.parse.urlsplit(url).netloc == urllib.parse.urlsplit(page.url).netloc
+            headers = page.headers if same_host else {}
+            return Wheel(replace(page, url=url, headers=headers), sha256, size)
     return None
 
 
@@ -112,12 +132,14 @@ def _files(content: bytes, kind: str) -> Iterator[tuple[str, str, str | None, in
     try:
         listed: Any = json.loads(text)["files"]
         found = [
-            (file["filename"], file["url"], file.get("hashes") or {}, file.get("size")) for file in listed
+            (file["filename"], file["url"], (file.get("hashes") or {}).get("sha256"), file.get("size"))
+            for file in listed
         ]
     except (ValueError, KeyError, TypeError, AttributeError):
         return
-    for name, url, hashes, size in found:
-        yield str(name), str(url), hashes.get("sha256"), size if isinstance(size, int) else None
+    for name, url, sha256, size in found:
+        known = sha256 if isinstance(sha256, str) else None
+        yield str(name), str(url), known, size if isinstance(size, int) else None
 
 
 class _Anchors(html.parser.HTMLParser):
@@ -137,8 +159,11 @@ class _Anchors(html.parser.HTMLParser):
         for link in self._links:
             address, _, fragment = link.partition("#")
             sha256 = urllib.parse.parse_qs(fragment).get("sha256", [None])[0]
-            name = urllib.parse.unquote(urllib.parse.urlsplit(address).path.rpartition("/")[2])
-            yield name, address, sha256, None
+            try:
+                path = urllib.parse.urlsplit(address).path
+            except ValueError:  # no address
+                continue
+            yield urllib.parse.unquote(path.rpartition("/")[2]), address, sha256, None
 
 
 def _is_wheel(name: str, package: str, version: str) -> bool:

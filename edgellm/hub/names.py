@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from edgellm.hub.entries import catalogue, nearest
 from edgellm.hub.huggingface import RepositorySource
 from edgellm.hub.incoming import folder_of, incoming, place
 from edgellm.hub.source import Expected, Head, Progress, Source, silent
-from edgellm.hub.store import Removed, discard, find, target_of
+from edgellm.hub.store import Removed, discard, find, installed, target_of
 
 _HUB = "hf.co/"
 _HUB_NAME = re.compile(r"hf\.co/([\w.-]+/[\w.-]+)(?::([\w.-]+))?")
@@ -36,7 +37,7 @@ def resolve(model: str | os.PathLike[str], progress: Progress | None = None, dow
         )
     if _is_path(name):
         return _existing(name)
-    wanted, expected = _known(name)
+    wanted, expected = _known(name, ", and a path to a .gguf or hf.co/USER/REPO:QUANT works too")
     path = find(wanted, expected)
     if path is not None:
         return path
@@ -93,8 +94,11 @@ def recommended_sampling(model: str | os.PathLike[str]) -> dict[str, float]:
     return dict(entry.sampling) if entry else {}
 
 
-def _known(name: str) -> tuple[str, Expected]:
-    """The name in its one spelling, and what is known of its file. Raises ModelNotFoundError."""
+def _known(name: str, also: str = ", and hf.co/USER/REPO:QUANT works too") -> tuple[str, Expected]:
+    """The name in its one spelling, and what is known of its file.
+
+    Raises ModelNotFoundError, which says what would have done `also`, and UsageError.
+    """
     if name.startswith(_HUB):
         match = _HUB_NAME.fullmatch(name)
         if match is None:
@@ -104,11 +108,17 @@ def _known(name: str) -> tuple[str, Expected]:
     known = catalogue()
     if name.lower() in known:
         return name.lower(), known[name.lower()].expected
+    if any(name == model.name for model in installed()):  # somebody put it there
+        return name, Expected()
+    if _is_path(name):
+        raise ModelNotFoundError(
+            f"{name!r} is a path, and only what `edgellm list` shows can be pulled and removed; "
+            f"`edgellm run {name}` takes the file where it lies"
+        )
     near = nearest(name.lower(), list(known))
     meant = f" (did you mean {' or '.join(near)}?)" if near else ""
     raise ModelNotFoundError(
-        f"no model is called {name!r}{meant}; `edgellm list` shows the names there are, "
-        "and a path to a .gguf or hf.co/USER/REPO:QUANT works too"
+        f"no model is called {name!r}{meant}; `edgellm list` shows the names there are{also}"
     )
 
 
@@ -116,7 +126,8 @@ def _sources(name: str) -> tuple[Source, ...]:
     if name.startswith(_HUB):
         repo, _, quant = name.removeprefix(_HUB).partition(":")
         return (RepositorySource(repo, quant or None),)
-    return catalogue()[name].sources
+    entry = catalogue().get(name)
+    return entry.sources if entry else ()
 
 
 def _first(name: str, expected: Expected, folder: Path, progress: Progress) -> tuple[Path, ...]:
@@ -141,7 +152,8 @@ def _room(folder: Path, source: Source) -> Path:
 
 
 def _holds_files(folder: Path) -> bool:
-    return any(path.is_symlink() or path.is_file() for path in folder.rglob("*"))
+    """Whether there is something to go on from: a link to a partial file may lead to none."""
+    return any(path.is_file() for path in folder.rglob("*"))
 
 
 def _is_path(name: str) -> bool:
@@ -151,10 +163,18 @@ def _is_path(name: str) -> bool:
 
 
 def _existing(name: str) -> Path:
-    path = Path(name).expanduser()
-    if path.is_file():
-        return path
-    problem = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "does not exist"
+    try:
+        path = Path(name).expanduser()
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            return path
+        problem = "is a folder" if stat.S_ISDIR(mode) else "is no regular file"
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a zero byte
+        problem = "does not exist"
+    except RuntimeError:
+        problem = "begins with a home folder that is not there"
+    except OSError as error:
+        problem = f"cannot be opened ({error.strerror or error})"
     raise ModelNotFoundError(
         f"{name} {problem}; a model is a .gguf file, or a name that `edgellm list` shows"
     )
@@ -167,6 +187,8 @@ def _on_disk(name: str, target: Path) -> Iterator[None]:
         yield
     except DiskFullError as error:
         raise DownloadError(_full(name, error.folder, f"{mebibytes(error.needed)} more")) from error
+    except BrokenPipeError:  # no disk's: whoever is told of the progress has gone
+        raise
     except OSError as error:
         folder = Path(error.filename or target.parent)
         if error.errno in FULL:

@@ -37,7 +37,7 @@ class Partial:
             self.known = found
         else:
             self.remove()
-        self.continued = self.size > 0  # whether bytes of more than one answer are in it
+        self.left_over = self.size > 0  # whether bytes that an earlier call left are in it
 
     @property
     def size(self) -> int:
@@ -63,6 +63,7 @@ class Partial:
 
     def restart(self) -> None:
         self.path.unlink(missing_ok=True)
+        self.left_over = False
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
@@ -77,9 +78,11 @@ def partial_of(target: Path) -> Path:
 def note_of(partial: Path) -> Known | None:
     """What is known of the file that a partial one is a part of; None if nothing is."""
     try:
-        return Known(**json.loads(_note_path(partial).read_bytes()))
+        known = Known(**json.loads(_note_path(partial).read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
+    texts = isinstance(known.validator, str | None) and isinstance(known.sha256, str | None)
+    return known if texts and isinstance(known.total, int | None) else None
 
 
 def remove_partial(target: Path) -> int:

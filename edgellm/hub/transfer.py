@@ -13,10 +13,12 @@ import re
 import ssl
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from edgellm.errors import DownloadError
 from edgellm.hub.checks import CHUNK, check, mebibytes, require_room, write
@@ -33,7 +35,7 @@ _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 @dataclass(frozen=True)
 class Remote:
-    """A file to fetch. `headers` go to the host of `url` only, not to where it redirects to."""
+    """A file to fetch. `headers` go to the host of `url` only, and to no other that it redirects to."""
 
     url: str
     name: str
@@ -53,7 +55,7 @@ def download(remote: Remote, target: Path, expected: Expected, progress: Progres
         check(partial.path, expected, progress, f"checking {remote.name}")
     except DownloadError:
         partial.remove()
-        if not partial.continued:
+        if not partial.left_over:
             raise
         # What an earlier attempt left may be at fault: a lost power supply leaves holes.
         return download(remote, target, expected, progress)
@@ -63,7 +65,7 @@ def download(remote: Remote, target: Path, expected: Expected, progress: Progres
 
 
 def fetch_page(remote: Remote, accept: str) -> tuple[bytes, str, str]:
-    """A small page: its bytes, content type, and the address that it came from. Raises as urllib does."""
+    """A small page: its bytes, content type, and the address that it came from. Raises as `_open`."""
     with _open(remote, {"Accept": accept}) as response:
         return response.read(1 << 26), response.headers.get_content_type(), response.geturl()
 
@@ -74,14 +76,15 @@ class _BrokenOffError(Exception):
 
 def _complete(remote: Remote, partial: Partial, progress: Progress) -> None:
     """Attempt until all bytes are here, waiting longer and longer between attempts that bring little."""
-    failures = 0
+    failures, most = 0, partial.size
     while not partial.whole:
-        before = partial.size
         try:
             _attempt(remote, partial, progress)
             return
         except _BrokenOffError as error:
-            failures = 1 if partial.size - before >= _WORTH else failures + 1
+            # What a fresh start brings again is no progress.
+            failures = 1 if partial.size - most >= _WORTH else failures + 1
+            most = max(most, partial.size)
             if failures > len(WAITS_S):
                 raise DownloadError(_gave_up(partial, str(error), failures)) from error
             time.sleep(WAITS_S[failures - 1])
@@ -101,6 +104,8 @@ def _attempt(remote: Remote, partial: Partial, progress: Progress) -> None:
         error.close()
         _refused(error, partial)
         return
+    except http.client.InvalidURL as error:
+        raise DownloadError(f"{remote.url} is no address, or leads to one that is none ({error})") from error
     except (OSError, http.client.HTTPException) as error:
         raise _BrokenOffError(_reason(error)) from error
     with response:
@@ -145,22 +150,24 @@ def _start(response: http.client.HTTPResponse, partial: Partial) -> int:
         if same and start == partial.size and partial.known.total in (None, total):
             require_room(partial.path.parent, total - start)
             partial.learn(total=total)
-            partial.continued = True
             return start
         partial.restart()
         raise _BrokenOffError("the file has changed on the server")
-    partial.restart()
     _begin(response, partial, validator)
     return 0
 
 
 def _begin(response: http.client.HTTPResponse, partial: Partial, validator: str | None) -> None:
-    """Note what a whole file's answer says. Raises DownloadError where it is another file's size."""
+    """Start afresh, and note what a whole file's answer says.
+
+    Raises DownloadError where it is another file's size: a page to log in, say; what is here is kept.
+    """
     total = _length(response)
     if total is not None and partial.expected.file_bytes not in (None, total):
         raise DownloadError(
             f"the file should have {partial.expected.file_bytes} bytes, but the server's has {total}"
         )
+    partial.restart()
     if total is not None:
         require_room(partial.path.parent, total)
     partial.learn(validator=validator, total=total, sha256=partial.expected.sha256)
@@ -213,13 +220,52 @@ def _reason(error: Exception) -> str:
 
 
 def _open(remote: Remote, headers: Mapping[str, str]) -> http.client.HTTPResponse:
-    request = urllib.request.Request(remote.url, headers={"Accept-Encoding": "identity", **headers})
-    for name, value in remote.headers.items():
-        request.add_unredirected_header(name, value)
-    response: http.client.HTTPResponse = urllib.request.urlopen(
-        request, timeout=TIMEOUT_S, context=_trust(remote.cafile)
-    )
+    """Ask for a file. Raises what urllib does, and InvalidURL for everything that is no address."""
+    https = urllib.request.HTTPSHandler(context=_trust(remote.cafile))
+    opener = urllib.request.build_opener(https, _Redirects(remote))
+    try:
+        request = urllib.request.Request(remote.url, headers={"Accept-Encoding": "identity", **headers})
+        for name, value in remote.headers.items():
+            request.add_unredirected_header(name, value)
+        response: http.client.HTTPResponse = opener.open(request, timeout=TIMEOUT_S)
+    except ValueError as error:
+        if isinstance(error, OSError):  # a certificate that is not believed is both
+            raise
+        raise http.client.InvalidURL(str(error)) from error
     return response
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Gives a host its headers again where it redirects to itself."""
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
+
+    def http_error_302(self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any) -> Any:
+        """Go where an answer leads; urllib leaves that answer open where it leads to no address."""
+        try:
+            return super().http_error_302(req, fp, code, msg, headers)
+        except ValueError:
+            fp.close()
+            raise
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        request = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if request is not None and _host(newurl) == _host(self._remote.url):
+            for name, value in self._remote.headers.items():
+                request.add_unredirected_header(name, value)
+        return request
+
+
+def _host(url: str) -> tuple[str, str | None, int | None]:
+    """Scheme, name and port: whoever differs in one of them may be somebody else."""
+    parts = urllib.parse.urlsplit(url)
+    ports = {"http": 80, "https": 443}
+    return parts.scheme, parts.hostname, parts.port or ports.get(parts.scheme)
 
 
 def _trust(cafile: str | None) -> ssl.SSLContext:

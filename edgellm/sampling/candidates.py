@@ -38,11 +38,12 @@ class Candidates:
 
     @cached_property
     def peak(self) -> np.float32:
-        """The largest logit."""
+        """The largest logit; NaN where one of those by id is NaN."""
         if self.ordered:
             return self.logits[0]  # type: ignore[no-any-return]
         rest = self.logits[self.peaks.size * _TILE :]
-        return max(part.max() for part in (self.peaks, rest) if part.size)
+        highest = [part.max() for part in (self.peaks, rest) if part.size]
+        return np.max(highest)  # type: ignore[no-any-return]
 
     @cached_property
     def peaks(self) -> F32:
@@ -51,11 +52,6 @@ class Candidates:
         """
         tiles = len(self.logits) // _TILE
         return self.logits[: tiles * _TILE].reshape(_TILE, tiles).max(axis=0)  # type: ignore[no-any-return]
-
-    def probabilities(self) -> NDArray[np.float64]:
-        """Softmax over these candidates, [n]."""
-        p = weights(self).astype(np.float64)
-        return np.asarray(p / p.sum())
 
 
 def all_tokens(logits: F32) -> Candidates:

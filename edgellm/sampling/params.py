@@ -11,6 +11,7 @@ from edgellm.errors import UsageError
 
 _INF = math.inf
 _LARGEST_INT = 2**31 - 1
+_LARGEST_BIAS = 1e15  # far above any logit; its square is finite in f32 after a repeat_penalty, too
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class SamplingParams:
     at random. `max_tokens` None goes on to the end of the context. `stop` holds strings that end the
     answer and are cut off; a token of `stop_token_ids` ends it too. `ignore_eos` forbids the tokens that
     end a generation. `logprobs` is the number of likeliest tokens to report beside each chosen one.
-    `logit_bias` is added per token id before all else.
+    `logit_bias` is added per token id before all else; -inf forbids a token.
 
     Raises UsageError, naming field, value and limits.
     """
@@ -96,9 +97,12 @@ class SamplingParams:
 
 
 def _wrong(name: str, value: object, limit: str) -> UsageError:
+    return UsageError(f"{name} is {_shown(value)}: {limit}", name)
+
+
+def _shown(value: object) -> str:
     shown = repr(value)
-    shown = shown if len(shown) <= 80 else shown[:77] + "..."
-    return UsageError(f"{name} is {shown}: {limit}", name)
+    return shown if len(shown) <= 80 else shown[:77] + "..."
 
 
 def _number(name: str, value: Any, limits: Limits) -> float | int | None:
@@ -154,7 +158,13 @@ def _token_ids(value: Any) -> tuple[int, ...]:
 def _bias(value: Any) -> dict[int, float]:
     if not isinstance(value, Mapping):
         raise _wrong("logit_bias", value, "it must be a mapping of token ids to numbers")
-    biases = {_exact(k, int): _exact(v, float) for k, v in value.items()}
-    if any(i is None or i < 0 or b is None or b == _INF for i, b in biases.items()):
-        raise _wrong("logit_bias", value, "keys must be token ids, values finite numbers, or -inf for never")
-    return {int(i): float(b) for i, b in biases.items() if i is not None and b is not None}
+    biases: dict[int, float] = {}
+    for key, number in value.items():
+        token, bias = _exact(key, int), _exact(number, float)
+        if token is None or token < 0:
+            raise _wrong("logit_bias", value, f"{_shown(key)} is no token id, a whole number from 0")
+        if bias is None or (abs(bias) > _LARGEST_BIAS and bias != -_INF):
+            limit = f"a number from {-_LARGEST_BIAS:g} to {_LARGEST_BIAS:g}, or -inf for never"
+            raise _wrong("logit_bias", value, f"{_shown(number)} must be {limit}")
+        biases[int(token)] = bias
+    return biases

@@ -221,6 +221,7 @@ def test_a_stop_token_ends_silently():
     answer = answer_to(make_engine(), PROMPTS[1], stop_token_ids=[expected[5]])
     assert answer.ids() == expected[:5]
     assert answer.reason() == "stop"
+    assert answer_to(make_engine(), PROMPTS[1], stop_token_ids=expected).timings.decode_tps == 0
 
 
 def text_of(ids):
@@ -266,6 +267,7 @@ def test_the_context_ends_an_answer():
 
 def test_no_tokens_asked_for_gives_none():
     answer = answer_to(make_engine(), PROMPTS[1], max_tokens=0, n=2)
+    assert answer.timings.decode_tps == 0
     assert [answer.ids(i) for i in range(2)] == [[], []]
     assert [answer.reason(i) for i in range(2)] == ["length", "length"]
 
@@ -423,6 +425,17 @@ def test_a_request_that_fails_hurts_no_other():
     assert engine.stats().pages_used == 0
 
 
+def test_requests_that_fail_are_counted_once_and_leave_the_queue_as_long_as_it_is():
+    engine = make_engine(max_sequences=1, max_queue=1)
+    for _ in range(3):
+        answer_to(engine, [1, 2, 3], logit_bias=dict.fromkeys(range(VOCAB), -np.inf))
+    assert (engine.stats().failed, engine.stats().prompt_tokens) == (3, 9)
+    for _ in range(2):
+        ask(engine, [1, 2, 3])
+    with pytest.raises(QueueFullError, match="2 requests run or wait"):
+        ask(engine, [1, 2, 3])
+
+
 def test_a_listener_that_raises_hurts_no_other(caplog):
     engine = make_engine()
 
@@ -472,6 +485,30 @@ def test_closing_is_quick_and_fails_what_is_unfinished():
     with pytest.raises(EngineClosedError):
         ask(engine, [1])
     engine.close()
+
+
+def test_closing_soon_needs_no_lock_and_waits_for_nothing():
+    engine = make_engine(start=True)
+    engine.backend.delay_s = 0.5
+    answer = ask(engine, PROMPTS[1])
+    wait_until(lambda: engine.stats().running)
+    began = time.monotonic()
+    with engine._lock:
+        engine.close_soon()
+    assert time.monotonic() - began < 0.3
+    assert answer.done.wait(5)
+    assert isinstance(answer.error, EngineClosedError)
+    wait_until(lambda: engine.backend.closed)
+
+
+def test_closing_is_heard_among_other_commands():
+    engine = make_engine(start=True)
+    ready = threading.Event()
+    for command in (ready.wait, engine.close, lambda: None):
+        engine._inbox.put(command)
+    ready.set()
+    engine._thread.join(5)
+    assert engine.backend.closed
 
 
 def test_cancelling_from_another_thread_is_heard_during_a_long_answer():

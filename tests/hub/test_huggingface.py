@@ -88,6 +88,24 @@ def test_bytes_that_are_not_the_published_ones_are_refused_and_forgotten(home, f
     assert resolve("hf.co/user/repo").read_bytes() == data
 
 
+def test_a_file_that_is_damaged_in_the_cache_is_fetched_again(home, fake_hub):
+    data = b"GGUF" * 1000
+    fake_hub.repos["user/repo"] = {"m-Q8_0.gguf": data}
+    resolve("hf.co/user/repo").resolve().write_bytes(b"FUGG" * 1000)
+    remove("hf.co/user/repo")
+    path = resolve("hf.co/user/repo")
+    assert path.read_bytes() == data
+
+    path.resolve().write_bytes(b"FUGG" * 1000)
+    remove("hf.co/user/repo")
+    answer = fake_hub._send_file
+    fake_hub._send_file = lambda request, data: fake_hub.wire.answer(request, 403, {}, b"")
+    with pytest.raises(DownloadError, match=r"was damaged, and is removed; .*403"):
+        resolve("hf.co/user/repo")
+    fake_hub._send_file = answer
+    assert resolve("hf.co/user/repo").read_bytes() == data
+
+
 def test_a_checksum_of_the_catalogue_binds_the_repository_too(home, use_catalogue, wheels, fake_hub):
     use_catalogue(ENTRY.replace('quant = "Q8_0"', f'quant = "Q8_0"\nsha256 = "{"0" * 64}"'))
     fake_hub.repos["user/tiny-GGUF"] = {"tiny-Q8_0.gguf": b"GGUF"}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import http.client
 import urllib.error
 
 import pytest
+from fake_servers import serving
 
 from edgellm.hub.index import PipSettings, default_index, find_wheel, pip_settings
 
@@ -38,7 +40,8 @@ def test_another_file_is_not_taken(fake_index, name):
 
 
 def test_a_page_that_is_broken_has_no_files(fake_index, monkeypatch):
-    for page in (b"[]", b"{", b'{"files": 3}', b'{"files": [{}]}'):
+    hashes = b'{"files": [{"filename": "a", "url": "b", "hashes": ["a"]}]}'
+    for page in (b"[]", b"{", b'{"files": 3}', b'{"files": [{}]}', hashes):
         monkeypatch.setattr(fake_index, "_page", lambda page=page: page)
         assert wheel_of(fake_index) is None
 
@@ -54,6 +57,17 @@ def test_a_password_in_the_address_is_sent_as_a_header(fake_index):
     assert found.remote.headers == {"Authorization": fake_index.secret}
 
 
+def test_a_password_stays_with_the_index_that_has_it(fake_index):
+    fake_index.files = {NAME: DATA}
+    to = {"Location": f"{fake_index.url}/tiny-model/"}
+    with serving(lambda request: fake_index.wire.answer(request, 302, to, b"")) as moved:
+        values = {"global.index-url": moved.replace("://", "://me:secret@")}
+        found = find_wheel(PipSettings(values), "tiny-model", "1.0")
+    assert found is not None
+    assert found.remote.url.startswith(fake_index.url.removesuffix("simple"))
+    assert found.remote.headers == {}
+
+
 def test_the_next_index_is_asked(fake_index):
     fake_index.files = {NAME: DATA}
     empty = fake_index.url.replace("/simple", "/none")
@@ -64,6 +78,42 @@ def test_the_next_index_is_asked(fake_index):
 def test_an_index_that_cannot_be_reached_raises():
     with pytest.raises(urllib.error.URLError):
         find_wheel(PipSettings({"global.index-url": "http://127.0.0.1:1/simple"}), "tiny-model", "1.0")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/simple", "http://[bad/simple", "http://.x.test/simple"])
+def test_an_index_that_cannot_be_asked_does_not_end_the_search(fake_index, url):
+    values = {"global.index-url": url, "global.extra-index-url": fake_index.url}
+    with pytest.raises((OSError, ValueError, http.client.HTTPException)):
+        find_wheel(PipSettings(values), "tiny-model", "1.0")
+    fake_index.files = {NAME: DATA}
+    assert find_wheel(PipSettings(values), "tiny-model", "1.0") is not None
+
+
+def test_an_index_that_is_ill_does_not_end_the_search(fake_index):
+    fake_index.files = {NAME: DATA}
+    with serving(lambda request: fake_index.wire.answer(request, 503, {}, b"")) as ill:
+        values = {"global.index-url": ill, "global.extra-index-url": fake_index.url}
+        assert find_wheel(PipSettings(values), "tiny-model", "1.0") is not None
+        with pytest.raises(urllib.error.HTTPError, match="503"):
+            find_wheel(PipSettings({"global.index-url": ill}), "tiny-model", "1.0")
+
+
+@pytest.mark.parametrize("name", ["proxy", "trusted-host", "client-cert"])
+def test_ways_that_only_pip_knows_are_left_to_pip(fake_index, name):
+    fake_index.files = {NAME: DATA}
+    assert find_wheel(PipSettings({"global.index-url": fake_index.url, name: ""}), "tiny-model", "1.0")
+    values = {"global.index-url": fake_index.url, f":env:.{name}": "a"}
+    assert find_wheel(PipSettings(values), "tiny-model", "1.0") is None
+    assert fake_index.pages == 1
+
+
+def test_links_are_quoted_and_what_is_no_address_is_passed_over(fake_index, monkeypatch):
+    links = f'<a href="http://[bad/{NAME}">a</a> <a href="/f\u00ef les/{NAME}">b</a>'
+    fake_index.json = False
+    monkeypatch.setattr(fake_index, "_page", lambda: links.encode())
+    found = wheel_of(fake_index)
+    assert found is not None
+    assert found.remote.url == fake_index.url.replace("/simple", f"/f%C3%AF%20les/{NAME}")
 
 
 def test_variables_come_before_files_and_commands_before_everything():

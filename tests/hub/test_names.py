@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgellm.errors import ModelNotFoundError, UsageError
-from edgellm.hub import remove, resolve
+from edgellm.hub import head, installed, pull, remove, resolve
 
 
 def test_a_path_is_itself(tmp_path: Path, monkeypatch):
@@ -24,6 +24,19 @@ def test_a_path_is_itself(tmp_path: Path, monkeypatch):
 @pytest.mark.parametrize("name", ["nowhere.gguf", "./nowhere", "/nowhere/at/all.gguf", "smollm2/135m"])
 def test_a_path_that_is_not_there_says_so(name):
     with pytest.raises(ModelNotFoundError, match=f"{name} does not exist"):
+        resolve(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("~nosuch/x.gguf", "~nosuch/x.gguf begins with a home folder that is not there"),
+        ("a" * 300 + ".gguf", "cannot be opened \\(File name too long\\)"),
+        ("a\0.gguf", "does not exist"),
+    ],
+)
+def test_a_path_that_cannot_be_there_says_so(name, said):
+    with pytest.raises(ModelNotFoundError, match=said):
         resolve(name)
 
 
@@ -53,6 +66,28 @@ def test_nothing_is_downloaded_unless_asked_for(home: Path, name):
 def test_what_is_not_in_the_store_cannot_be_removed(home):
     with pytest.raises(ModelNotFoundError, match="is not in the model store"):
         remove("smollm2:135m")
+
+
+def test_a_file_that_somebody_put_into_the_store_has_the_name_that_is_listed(home: Path):
+    path = home / "models" / "My" / "model.gguf"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"GGUF")
+    (listed,) = installed()
+    assert resolve(listed.name) == pull(listed.name) == path
+    assert head(listed.name) is None
+    assert remove(listed.name).freed_bytes == 4
+    with pytest.raises(ModelNotFoundError, match="no model is called 'My:model'"):
+        resolve(listed.name)
+
+
+@pytest.mark.parametrize("what", [pull, remove])
+def test_a_path_is_neither_pulled_nor_removed(home: Path, what):
+    with pytest.raises(ModelNotFoundError, match=r"'\./m\.gguf' is a path.*`edgellm run \./m\.gguf` takes"):
+        what("./m.gguf")
+    with pytest.raises(
+        ModelNotFoundError, match=r"the names there are, and hf\.co/USER/REPO:QUANT works too"
+    ):
+        what("unknown")
 
 
 def test_names_cost_no_import_of_the_hub_library():

@@ -135,6 +135,33 @@ def test_how_a_model_begins_is_known_before_it_is_here(served, home):
     assert head(served.name) is None
 
 
+def test_nothing_is_called_kept_where_nothing_has_come(from_hub, fake_hub, home, no_waiting):
+    fake_hub.wrong_bytes = bytes(len(MODEL))
+    with pytest.raises(DownloadError, match=r"sha256 is .* was expected\.$"):
+        pull(from_hub.name)
+
+
+def test_a_relative_cache_shows_how_a_model_begins(from_hub, home, no_waiting, tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", "hub-cache")
+    from_hub.wire.cuts = [400_000, 0, 0, 0, 0]
+    with pytest.raises(DownloadError):
+        pull(from_hub.name)
+    found = head(from_hub.name)
+    assert found is not None
+    assert found.data == MODEL[:400_000]
+
+
+def test_whoever_is_told_of_the_progress_may_go(served, home):
+    def gone(*report):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    with pytest.raises(BrokenPipeError):
+        pull(served.name, gone)
+
+
 def test_what_has_come_is_removed_by_rm(served, home):
     served.wire.cuts = [400_000, 0, 0, 0, 0]
     with pytest.raises(DownloadError):

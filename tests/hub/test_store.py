@@ -164,6 +164,16 @@ def test_a_file_of_another_size_is_not_the_model(home: Path):
     assert store.find("tiny:1m", RIGHT) is None
 
 
+def test_a_model_that_is_removed_meanwhile_is_not_there(home: Path, monkeypatch):
+    target = store.target_of("tiny:1m")
+    target.parent.mkdir(parents=True)
+    target.write_bytes(DATA)
+    monkeypatch.setattr(store, "_is_whole", lambda path: path.unlink() or True)
+    assert store.installed() == []
+    target.write_bytes(DATA)
+    assert store.find("tiny:1m", Expected()) is None
+
+
 def test_a_linked_file_is_removed_without_the_cache_it_lives_in(home: Path, tmp_path: Path):
     cached = tmp_path / "cached"
     cached.write_bytes(DATA)

@@ -130,7 +130,17 @@ def test_a_partial_file_that_was_damaged_costs_a_second_download(server, tmp_pat
     assert server.wire.asked == ["bytes=100000-", None]
 
 
-@pytest.mark.parametrize("note", [None, b"", b"{", b"[]", b'{"colour": 1}'])
+@pytest.mark.parametrize(
+    "note",
+    [
+        *(None, b"", b"{", b"[]", b'{"colour": 1}'),
+        *(
+            b'{"sha256": "%s", "%s"}' % (SUM.encode(), field)
+            for field in (b'total": "3', b'total": 5.5, "validator": "x')
+        ),
+        b'{"sha256": "%s", "validator": 5, "total": 300000}' % SUM.encode(),
+    ],
+)
 def test_a_partial_file_of_which_nothing_is_known_starts_afresh(server, tmp_path, note):
     interrupt(server, tmp_path / "a")
     path = tmp_path / "a.part.json"
@@ -154,6 +164,41 @@ def test_the_wrong_bytes_are_refused_and_removed(server, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_wrong_bytes_are_not_fetched_again_because_a_connection_dropped(server, tmp_path):
+    server.data = OTHER
+    server.wire.cuts = [100_000]
+    with pytest.raises(DownloadError, match="sha256 is"):
+        fetch(server, tmp_path / "a")
+    assert server.wire.asked == [None, "bytes=100000-"]
+
+
+@pytest.mark.parametrize(("ranges", "asked"), [(True, ["bytes=100000-", None]), (False, ["bytes=100000-"])])
+def test_the_wrong_bytes_that_an_earlier_call_left_cost_one_more_download(server, tmp_path, ranges, asked):
+    server.data = OTHER
+    interrupt(server, tmp_path / "a")
+    server.wire.ranges = ranges
+    with pytest.raises(DownloadError, match="sha256 is"):
+        fetch(server, tmp_path / "a")
+    assert server.wire.asked == asked
+
+
+def test_a_page_in_the_place_of_the_file_leaves_what_has_come(server, tmp_path):
+    expected, remote = Expected(SUM, len(DATA)), Remote(f"{server.url}/file", "file")
+    interrupt(server, tmp_path / "a")
+    server.data, server.etag = b"<html>log in</html>", '"page"'
+    with pytest.raises(DownloadError, match="should have 300000 bytes, but the server's has 19"):
+        download(remote, tmp_path / "a", expected, silent)
+    server.data, server.etag = DATA, '"one"'
+    download(remote, tmp_path / "a", expected, silent)
+    assert server.wire.asked == ["bytes=100000-"] * 2
+    assert (tmp_path / "a").read_bytes() == DATA
+
+
+def test_a_checksum_may_be_in_capitals(server, tmp_path):
+    fetch(server, tmp_path / "a", SUM.upper())
+    assert (tmp_path / "a").read_bytes() == DATA
+
+
 def test_another_size_is_refused_before_it_comes(server, tmp_path):
     with pytest.raises(DownloadError, match="should have 5 bytes, but the server's has 300000"):
         download(Remote(server.url, "file"), tmp_path / "a", Expected(SUM, 5), silent)
@@ -174,6 +219,23 @@ def test_a_server_that_is_gone(server, tmp_path):
         download(Remote("http://127.0.0.1:1/file", "file"), tmp_path / "a", Expected(), silent)
 
 
+def test_a_file_that_always_changes_is_given_up(server, tmp_path, monkeypatch):
+    """Each fresh start brings much, and nothing that has not been here before."""
+    monkeypatch.setattr("edgellm.hub.transfer._WORTH", 50_000)
+    server.wire.conditions = False
+    answer, answers = server.answer, 0
+
+    def changed(request):
+        nonlocal answers
+        answers += 1
+        server.etag, server.wire.cuts = f'"{answers}"', [100_000] if answers < 30 else []
+        answer(request)
+
+    with serving(changed) as server.url, pytest.raises(DownloadError, match="broke off 5 times"):
+        fetch(server, tmp_path / "a", None)
+    assert answers == 5
+
+
 def test_the_waits_grow(server, tmp_path, monkeypatch):
     slept = []
     monkeypatch.setattr("edgellm.hub.transfer.WAITS_S", (1.0, 2.0))
@@ -183,25 +245,6 @@ def test_the_waits_grow(server, tmp_path, monkeypatch):
     with pytest.raises(DownloadError, match="broke off 3 times"):
         fetch(server, tmp_path / "a")
     assert [s for s in slept if s] == [1.0, 2.0]
-
-
-def test_a_password_stays_with_its_host(server, tmp_path):
-    seen = []
-
-    def redirect(request):
-        seen.append(request.headers.get("Authorization"))
-        server.wire.answer(request, 302, {"Location": f"{server.url}/file"}, b"")
-
-    answer = server.answer
-
-    def record(request):
-        seen.append(request.headers.get("Authorization"))
-        answer(request)
-
-    with serving(redirect) as first, serving(record) as second:
-        server.url = second
-        download(Remote(first, "file", {"Authorization": "Basic x"}), tmp_path / "a", Expected(SUM), silent)
-    assert seen == ["Basic x", None]
 
 
 def test_a_full_disk_says_what_is_missing_and_keeps_what_came(server, tmp_path, monkeypatch):

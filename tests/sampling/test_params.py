@@ -73,6 +73,13 @@ def test_logit_bias_of_another_kind_is_refused(value):
     assert caught.value.param == "logit_bias"
 
 
+@pytest.mark.parametrize("bias", [1e39, 3e38, -1e39, 1.1e15])
+def test_a_bias_that_f32_cannot_work_with_is_refused_with_its_limit(bias):
+    with pytest.raises(UsageError, match=r"must be a number from -1e\+15 to 1e\+15, or -inf") as caught:
+        SamplingParams(logit_bias={3: 1, 5: bias})
+    assert repr(bias) in str(caught.value)
+
+
 @pytest.mark.parametrize("value", [[-1], ["a"], 7, [True], [1.0]], ids=repr)
 def test_stop_token_ids_of_another_kind_are_refused(value):
     with pytest.raises(UsageError) as caught:

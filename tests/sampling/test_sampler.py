@@ -57,6 +57,28 @@ def test_broken_logits_are_an_error_and_no_token(bad, temperature):
         draw(SamplingParams(temperature=temperature), [0.0, bad, 1.0])
 
 
+@pytest.mark.parametrize("place", [0, 127, 128, 129])
+@pytest.mark.parametrize("params", [{"temperature": 0}, {"top_k": 0}, {}, {"temperature": 1, **PLAIN}])
+def test_what_is_no_number_is_found_wherever_it_stands(place, params):
+    logits = np.zeros(130, np.float32)
+    logits[3], logits[place] = 5, np.nan
+    with pytest.raises(EdgeLLMError, match="largest logit is nan"):
+        draw(SamplingParams(**params), logits)
+
+
+LARGEST_BIASES = [{}, {"temperature": 0}, {"temperature": 1e-30}, {"top_n_sigma": 1}, {"typical_p": 0.5}]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("params", [*LARGEST_BIASES, {"xtc_probability": 1}, {"top_p": 0.5, "min_p": 0}])
+@pytest.mark.parametrize("penalty", [0.01, 1.0, 100.0])
+@pytest.mark.parametrize("most", [1e15, -1e15])
+def test_the_largest_biases_leave_numbers(params, penalty, most):
+    given = SamplingParams(**{"top_k": 0, **params, "repeat_penalty": penalty}, logit_bias={1: most})
+    token = draw(given, np.linspace(-9, 9, 300), history=[1, 2])
+    assert token == 1 if most > 0 else token != 1
+
+
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 def test_nothing_left_to_choose_is_an_error(temperature):
     with pytest.raises(EdgeLLMError, match="no token to choose"):
