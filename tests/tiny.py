@@ -18,10 +18,12 @@ def tiny_llama(
     default: TensorType = TensorType.F32,
     metadata: dict[str, object] | None = None,
     seed: int = 0,
+    shape: tuple[int, int, int, int] = (HIDDEN, HEADS, KV_HEADS, FFN),
 ) -> Path:
     """Write it to `path`. `kinds` gives a tensor's type by the last part of its name (attn_q, ffn_down,
-    token_embd, ...).
+    token_embd, ...); `shape` the sizes that the constants above name.
     """
+    hidden, heads, kv_heads, ffn = shape
     rng = np.random.default_rng(seed)
     kinds = kinds or {}
     tensors: dict[str, object] = {}
@@ -34,26 +36,26 @@ def tiny_llama(
     def vector(name: str, size: int) -> None:
         tensors[name] = (1 + 0.1 * rng.standard_normal(size)).astype(np.float32)
 
-    head_dim = HIDDEN // HEADS
-    matrix("token_embd.weight", VOCAB, HIDDEN)
-    vector("output_norm.weight", HIDDEN)
+    head_dim = hidden // heads
+    matrix("token_embd.weight", VOCAB, hidden)
+    vector("output_norm.weight", hidden)
     for i in range(LAYERS):
-        vector(f"blk.{i}.attn_norm.weight", HIDDEN)
-        matrix(f"blk.{i}.attn_q.weight", HIDDEN, HIDDEN)
-        matrix(f"blk.{i}.attn_k.weight", KV_HEADS * head_dim, HIDDEN)
-        matrix(f"blk.{i}.attn_v.weight", KV_HEADS * head_dim, HIDDEN)
-        matrix(f"blk.{i}.attn_output.weight", HIDDEN, HIDDEN)
-        vector(f"blk.{i}.ffn_norm.weight", HIDDEN)
-        matrix(f"blk.{i}.ffn_gate.weight", FFN, HIDDEN)
-        matrix(f"blk.{i}.ffn_up.weight", FFN, HIDDEN)
-        matrix(f"blk.{i}.ffn_down.weight", HIDDEN, FFN)
+        vector(f"blk.{i}.attn_norm.weight", hidden)
+        matrix(f"blk.{i}.attn_q.weight", hidden, hidden)
+        matrix(f"blk.{i}.attn_k.weight", kv_heads * head_dim, hidden)
+        matrix(f"blk.{i}.attn_v.weight", kv_heads * head_dim, hidden)
+        matrix(f"blk.{i}.attn_output.weight", hidden, hidden)
+        vector(f"blk.{i}.ffn_norm.weight", hidden)
+        matrix(f"blk.{i}.ffn_gate.weight", ffn, hidden)
+        matrix(f"blk.{i}.ffn_up.weight", ffn, hidden)
+        matrix(f"blk.{i}.ffn_down.weight", hidden, ffn)
     sizes = {
         "llama.context_length": CONTEXT,
-        "llama.embedding_length": HIDDEN,
+        "llama.embedding_length": hidden,
         "llama.block_count": LAYERS,
-        "llama.feed_forward_length": FFN,
-        "llama.attention.head_count": HEADS,
-        "llama.attention.head_count_kv": KV_HEADS,
+        "llama.feed_forward_length": ffn,
+        "llama.attention.head_count": heads,
+        "llama.attention.head_count_kv": kv_heads,
         "llama.attention.layer_norm_rms_epsilon": 1e-5,
         "llama.rope.freq_base": 10000.0,
     }

@@ -133,6 +133,12 @@ class Backend(ABC):
         """Give everything back."""
 
 
+def most_positions(graph: Graph, config: BackendConfig) -> int:
+    """Positions that a sequence can have: of those the model was made for, as many as there are pages for."""
+    room = config.num_pages * PAGE_SIZE if graph.caches else graph.context_length
+    return min(graph.context_length, room)
+
+
 def page_bytes(graph: Graph, kv_types: tuple[str, str]) -> int:
     """Bytes of one page over all layers."""
     k, v = kv_types

@@ -28,8 +28,6 @@ _OTHER_KINDS = {
     "clip": "the part of a model that sees or hears (an mmproj file); give the text model's file",
     "mllama": "a model that sees",
     "qwen2vl": "a model that sees",
-    "qwen3vl": "a model that sees",
-    "qwen3vlmoe": "a model that sees",
     "cogvlm": "a model that sees",
     "chameleon": "a model that sees",
     "whisper": "speech recognition",

@@ -80,6 +80,11 @@ def transformer_sizes(meta: Metadata) -> TransformerSizes:
     """Read the sizes. Raises FormatError for one that is missing or below 1."""
     layers, hidden = num_layers(meta), positive(meta, "embedding_length")
     heads = same_in_all_layers(meta, "attention.head_count")
+    if heads > hidden:
+        raise FormatError(
+            f"{meta.name('attention.head_count')} is {heads}, and {meta.name('embedding_length')} {hidden}: "
+            "a head must have at least one dimension"
+        )
     head_dim = positive(meta, "attention.key_length", hidden // heads)
     return TransformerSizes(
         num_layers=layers,

@@ -80,6 +80,11 @@ def test_heads_that_do_not_divide(llama):
         build(with_key(llama, "llama.attention.head_count", 3))
 
 
+def test_more_heads_than_columns(llama):
+    with pytest.raises(FormatError, match=r"head_count is 1000, and llama\.embedding_length"):
+        build(with_key(llama, "llama.attention.head_count", 1000))
+
+
 def test_key_heads_that_do_not_divide(llama):
     case = with_key(llama, "llama.attention.head_count_kv", 3)
     with pytest.raises(FormatError, match=r"'blk\.0\.attn_k\.weight'"):

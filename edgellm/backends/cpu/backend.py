@@ -25,7 +25,7 @@ from edgellm.backends.cpu.arena import Ref
 from edgellm.backends.cpu.header import Header
 from edgellm.backends.cpu.lower import Argument, KernelName, Lowering, PlannedOp, Program
 from edgellm.backends.cpu.threads import default_threads
-from edgellm.backends.cpu.weights import Packed, WeightStore
+from edgellm.backends.cpu.weights import USE_REFERENCE, Packed, WeightStore
 from edgellm.backends.profile import Profile
 from edgellm.errors import UnsupportedError
 from edgellm.graph import Graph, Weight
@@ -41,7 +41,7 @@ class CPUBackend(Backend):
     ) -> None:
         super().__init__(graph, file, config)
         if graph.states:
-            raise UnsupportedError("models with recurrent state have no kernels yet; try backend='reference'")
+            raise UnsupportedError(f"models with recurrent state have no kernels yet; {USE_REFERENCE}")
         threads = config.threads or default_threads()
         self._pools = _pools(graph, config)
         store = WeightStore(file, in_file=config.low_memory)

@@ -15,22 +15,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgellm.backends.base import PAGE_SIZE, BackendConfig, WeightFile
+from edgellm.backends.base import PAGE_SIZE, BackendConfig, WeightFile, most_positions
 from edgellm.backends.cpu.arena import Arena, Ref
 from edgellm.backends.cpu.precise import precise_outputs
-from edgellm.backends.cpu.weights import Form, Packed, WeightStore, form_of
+from edgellm.backends.cpu.weights import USE_REFERENCE, Form, Packed, WeightStore, form_of
 from edgellm.backends.profile import Work
 from edgellm.backends.rope import RopeTable
 from edgellm.errors import UnsupportedError
 from edgellm.graph import Graph, Node, O, T, Value, Weight, ops
-from edgellm.graph.passes import (
-    Project,
-    fuse_residual,
-    fuse_rope,
-    merge_projections,
-    select_early,
-    uses,
-)
+from edgellm.graph.passes import Project, fuse_residual, fuse_rope, merge_projections, select_early
 from edgellm.kernels import layout as L
 
 _MOST_SLOTS = 512
@@ -88,8 +81,13 @@ class Program:
 
 
 def float_bits(value: float) -> int:
-    """The bits of an f32, as kernels take small constants."""
-    return int(struct.unpack("<i", struct.pack("<f", value))[0])
+    """The bits of an f32, as kernels take small constants. Raises UnsupportedError for what is none."""
+    try:
+        return int(struct.unpack("<i", struct.pack("<f", value))[0])
+    except OverflowError as error:
+        raise UnsupportedError(
+            f"a setting of this model (or its reciprocal) is {value:g}, and kernels take at most 3.4e38"
+        ) from error
 
 
 class Lowering:
@@ -118,7 +116,6 @@ class Lowering:
         self.quantized: dict[Value, list[Quantized]] = {}
         self.row_index: dict[Value, int] = {}  # values that are rows picked out of another
         self._tables: dict[tuple[ops.RopeConfig, str | None], RopeTable] = {}
-        self._readers = uses(self.nodes)
         self._wanted = self._find_wanted()
         self.precise = precise_outputs(self.nodes, graph.vocab_size)
         readers = [
@@ -147,9 +144,7 @@ class Lowering:
 
     def refuse(self, what: str) -> None:
         """Say that the model needs something that has no kernel."""
-        raise UnsupportedError(
-            f"this model needs {what}, which the cpu backend lacks; try backend='reference'"
-        )
+        raise UnsupportedError(f"this model needs {what}, which the cpu backend lacks; {USE_REFERENCE}")
 
     def _find_wanted(self) -> tuple[set[Value], dict[Value, set[int]]]:
         """Values that someone reads as f32, and the zero points for which someone reads a value quantized."""
@@ -190,10 +185,12 @@ class Lowering:
 
     def make(self, value: Value, width: int | None = None) -> Place:
         """Room for a value's f32 rows, each of an odd number of cache lines: a matmul's chunk, 64 rows of a
-        few lines each, would else fall into a few sets of a cache.
+        few lines each, would else fall into a few sets of a cache. Whole groups of panels have room, whoever
+        writes the rows: a residual's must be as far apart as those of what is added to it.
         """
         slot, rows = self.rows_of(value)
-        stride = 4 * L.LANES * (-(-(width or value.width) // L.LANES) | 1)
+        groups = -(-(width or value.width) // (L.GROUP * L.LANES))
+        stride = 4 * L.LANES * (groups * L.GROUP | 1)
         place = Place(self.arena.buffer(rows * stride, len(self.program.ops)), stride, slot)
         self.places[value] = place
         return place
@@ -285,6 +282,6 @@ class Lowering:
         key = (config, factors.name if factors else None)
         if key not in self._tables:
             values = self.store.vector(factors) if factors else None
-            self._tables[key] = RopeTable(config, values, self.graph.context_length)
+            self._tables[key] = RopeTable(config, values, most_positions(self.graph, self.config))
             self.program.ropes.append(self._tables[key])
         return self._tables[key]

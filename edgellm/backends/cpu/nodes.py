@@ -247,6 +247,7 @@ def _attend(lw: Lowering, node: Node, attention: ops.Attention) -> None:
     q = lw.read(node.inputs[0])
     out = lw.make(node.outputs[0])
     pairs = max(L.MAX_PAIRS, heads // kv_heads)
+    window = min(attention.window, lw.graph.context_length)  # kernels count positions in 32 bits
     lw.program.group = max(lw.program.group, heads // kv_heads)
     lw.program.kv_heads = min(lw.program.kv_heads or kv_heads, kv_heads)
     scratch = -(-L.attention_scratch(pairs, head_dim) // 64) * 64
@@ -255,7 +256,7 @@ def _attend(lw: Lowering, node: Node, attention: ops.Attention) -> None:
     args[L.AT_OUT], args[L.AT_OUT_STRIDE] = out.ref, out.stride
     args[L.AT_HEADS], args[L.AT_KV_HEADS], args[L.AT_HEAD_DIM] = heads, kv_heads, head_dim
     args[L.AT_POOL] = lw.pools[attention.cache]
-    args[L.AT_SCALE], args[L.AT_WINDOW] = float_bits(attention.scale), attention.window
+    args[L.AT_SCALE], args[L.AT_WINDOW] = float_bits(attention.scale), window
     args[L.AT_SCRATCH] = lw.arena.buffer(scratch * lw.threads, len(lw.program.ops))
     args[L.AT_SCRATCH_STRIDE] = scratch
     if lw.slots:

@@ -5,9 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from edgellm.config import load_config
+
 
 def default_threads() -> int:
-    """Physical cores, cut down to the affinity mask and the cgroup's CPU quota; at least 1."""
+    """What EDGELLM_THREADS says; else physical cores, cut down to the affinity mask and the cgroup's CPU
+    quota; at least 1.
+    """
+    if forced := load_config().threads:
+        return forced
     allowed = _allowed_cpus()
     return max(1, min(_physical_cores(allowed), _quota(len(allowed))))
 

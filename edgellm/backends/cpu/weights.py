@@ -37,6 +37,8 @@ class Form:
         return L.FORMS[self.name][1]
 
 
+USE_REFERENCE = 'in Python, LLM(..., backend="reference") runs it, slowly'
+
 FORMS = {
     TensorType.F32: Form("f32", quantized=False),
     TensorType.F16: Form("f16", quantized=False),
@@ -58,8 +60,7 @@ def form_of(file: WeightFile, weight: Weight) -> Form:
     if kind not in FORMS:
         known = ", ".join(t.name for t in FORMS)
         raise UnsupportedError(
-            f"tensor {weight.name!r} is of type {kind.name}; the cpu backend has {known}; "
-            "try backend='reference'"
+            f"tensor {weight.name!r} is of type {kind.name}; the cpu backend has {known}; " + USE_REFERENCE
         )
     return FORMS[kind]
 
@@ -147,12 +148,12 @@ class WeightStore:
         return int(self._memory.ctypes.data + packed.offset)
 
     def pack(self, team: Team, addresses: dict[str, int], progress: LoadProgress | None) -> None:
-        """Pack everything, a few dozen tensors at a time."""
+        """Pack everything, a few tensors at a time: between them Control-C is heard."""
         self._memory = np.zeros(self._size + 64, np.uint8)
         self._memory = self._memory[-self._memory.ctypes.data % 64 :]
         header = np.zeros(L.HEADER_WORDS, np.int64)
         header[[L.H_ONE, L.H_PARTS]] = 1
-        batch = 32
+        batch = 8
         for first in range(0, len(self._jobs), batch):
             if progress:
                 progress("packing weights", first, len(self._jobs))

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from edgellm import quants
-from edgellm.backends.base import PAGE_SIZE, Backend, BackendConfig, Batch, LoadProgress, WeightFile
+from edgellm.backends.base import (
+    PAGE_SIZE,
+    Backend,
+    BackendConfig,
+    Batch,
+    LoadProgress,
+    WeightFile,
+    most_positions,
+)
 from edgellm.backends.reference.step import F32, OPS, Step
 from edgellm.backends.rope import RopeTable
 from edgellm.errors import UnsupportedError
@@ -15,7 +23,7 @@ _KV_DTYPES = {"f32": np.float32, "f16": np.float16, "q8_0": np.float32}  # q8_0:
 
 
 class ReferenceBackend(Backend):
-    """Runs any graph, keeping f32 keys, values and states."""
+    """Runs any graph in f32; keys and values are rounded as the KV type says."""
 
     def __init__(
         self, graph: Graph, file: WeightFile, config: BackendConfig, progress: LoadProgress | None = None
@@ -52,7 +60,7 @@ class ReferenceBackend(Backend):
         key = (config, factors.name if factors else "")
         if key not in self._ropes:
             values = self.weight(factors) if factors else None
-            self._ropes[key] = RopeTable(config, values, self.graph.context_length)
+            self._ropes[key] = RopeTable(config, values, most_positions(self.graph, self.config))
         return self._ropes[key]
 
     def copy_page(self, source: int, target: int) -> None:
