@@ -9,5 +9,21 @@ A backend asks for it with `cache.load_kernels(["file.function"])` and gets an a
 only; Numba is imported in a child process, and only where something must be compiled.
 
 How to add a packed form of weights: its bytes and a row of FORMS in `layout.py`, one expression in
-`panels.py`, one function in `pack.py`, and the tensor type that takes it in `backends/cpu/weights.py`.
+`panels.py`, one function in `pack.py`, one in `embed.py` that reads a row of the file, and the tensor type
+that takes it in `backends/cpu/weights.py`. Codes that are more than bytes are unpacked for prompts, too
+(`unpack.py`, WIDE_FORMS).
+
+Where to begin:
+
+    products    matmul (chunks, tiles) -> panels (one output's expression) -> packed, codes (the bits);
+                in_turn (AVX-VNNI, ARM), weighed (AVX2); outputs (sums to y); mapped (weights in the file)
+    prompts     parts -> wide, unpack; two_panels (Zen 5)
+    attention   attention -> spans, queries; rope (keys and values into their pages)
+    row by row  pointwise, quantize, embed; shares (what a chunk takes)
+    a token     sample -> race, filters, best, buckets, nearest
+    threads     team -> waiting, benching, standing_in, helping
+    compiling   cache -> compilers -> compile -> jit, lean; sizes (tiles that share their loops)
+
+A panel is what llama.cpp calls a repacked block (`block_q4_0x8`), of 16 rows. Quantized activations are its
+`q8_0` or `q8_K` rows, with a scale for 16 columns; a second row of what rounding left has no match there.
 """

@@ -17,13 +17,14 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
 import llvmlite.binding as llvm
 
 from edgellm.config import load_config
-from edgellm.errors import EdgeLLMError
+from edgellm.errors import EdgeLLMError, UsageError
 from edgellm.kernels.compilers import Compilers, Progress
 from edgellm.simd import targets
 
@@ -52,16 +53,26 @@ def cache_folder(target: targets.Target) -> Path:
     return load_config().kernels / f"{target.name}-{cache_key(target)}"
 
 
+def _target() -> targets.Target:
+    """What this process runs. Raises UsageError if it is to compile for another machine."""
+    config = load_config()
+    if config.cross is not None:
+        raise UsageError(
+            "EDGELLM_CROSS is set: kernels that are compiled for another machine do not run here; unset it"
+        )
+    return targets.choose(config.target)
+
+
 def begin_kernels(names: Sequence[str]) -> None:
     """Have what the cache lacks compiled in the background, for a `load_kernels` that will want it."""
     with _lock:
-        target = targets.choose(load_config().target)
+        target = _target()
         folder = cache_folder(target)
         missing = [n for n in names if n not in _loaded and read_object(folder / f"{n}.o") is None]
         if missing and _writable(folder):
             if not _begun or _begun[0].idle:
                 _begun[:] = [Compilers(target, folder)]
-            with contextlib.suppress(OSError):  # a process more than there may be: it is for later, then
+            with contextlib.suppress(EdgeLLMError):  # a process more than there may be: it is for later, then
                 _begun[0].add(missing)
 
 
@@ -79,7 +90,7 @@ def load_kernels(names: Sequence[str], progress: Progress | None = None) -> dict
 def _load(missing: list[str], progress: Progress | None) -> None:
     if not missing:
         return
-    target = targets.choose(load_config().target)
+    target = _target()
     folder = cache_folder(target)
     objects = {n: code for n in missing if (code := read_object(folder / f"{n}.o")) is not None}
     to_compile = [n for n in missing if n not in objects]
@@ -100,15 +111,14 @@ def read_object(path: Path) -> bytes | None:
 
 
 def write_object(path: Path, code: bytes) -> None:
-    """Put object code into a cache file, whole or not at all."""
+    """Put object code into a cache file, whole or not at all. Whoever may read the folder may read it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    temporary = path.with_name(f"{uuid.uuid4().hex}.tmp")
     try:
-        with os.fdopen(handle, "wb") as f:
-            f.write(hashlib.sha256(code).digest() + code)
+        temporary.write_bytes(hashlib.sha256(code).digest() + code)
         os.replace(temporary, path)
     except OSError:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -140,22 +150,45 @@ def _writable(folder: Path) -> bool:
 def _compile(
     names: list[str], target: targets.Target, folder: Path, progress: Progress | None
 ) -> dict[str, bytes]:
-    with tempfile.TemporaryDirectory(prefix="edgellm-kernels-") as scratch:
-        home = folder if _writable(folder) else Path(scratch)
-        for stale in home.glob("*.tmp") if home == folder else ():
+    """Compile into the cache; what does not get there (a full disk, a compiler that was killed) once more,
+    into a folder that goes away.
+    """
+    objects: dict[str, bytes] = {}
+    if _writable(folder):
+        for stale in folder.glob("*.tmp"):
             _remove_stale(stale)
-        groups = [_begun.pop()] if _begun and _begun[0].folder == home else []
-        objects: dict[str, bytes] = {}
-        for compilers in [*groups, Compilers(target, home)]:
-            if waiting := [n for n in names if n not in objects]:
-                compilers.add(waiting, progress)
-                compilers.wait()
-                objects |= {n: code for n in waiting if (code := read_object(home / f"{n}.o")) is not None}
-    if failed := [n for n in names if n not in objects]:
+        groups = [_begun.pop()] if _begun and _begun[0].folder == folder else []
+        for compilers in [*groups, Compilers(target, folder)]:
+            objects |= _have_compiled(compilers, [n for n in names if n not in objects], progress)
+    if missing := [n for n in names if n not in objects]:
+        with _scratch() as scratch:
+            compilers = Compilers(target, Path(scratch))
+            objects |= _have_compiled(compilers, missing, progress)
+    if failed := [n for n in missing if n not in objects]:
         raise EdgeLLMError(
-            f"kernel {failed[0]} could not be compiled for {target.name}; the compiler's words are above"
+            f"kernel {failed[0]} could not be compiled for {target.name}: {compilers.trouble(failed[0])}"
         )
     return objects
+
+
+def _have_compiled(compilers: Compilers, names: list[str], progress: Progress | None) -> dict[str, bytes]:
+    """The objects of those kernels that could be compiled."""
+    if names:
+        compilers.add(names, progress)
+        compilers.wait()
+    found = {n: read_object(compilers.folder / f"{n}.o") for n in names}
+    return {n: code for n, code in found.items() if code is not None}
+
+
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    """A folder that goes away. Raises EdgeLLMError where there can be none."""
+    try:
+        return tempfile.TemporaryDirectory(prefix="edgellm-kernels-")
+    except OSError as error:
+        raise EdgeLLMError(
+            f"compiled kernels can be kept neither in {load_config().kernels} nor in a temporary folder"
+            f" ({error.strerror}); set EDGELLM_HOME to a folder that can be written, with 50 MB of room"
+        ) from error
 
 
 def _remove_stale(path: Path) -> None:

@@ -23,7 +23,11 @@ def main(folder: str, names: Iterable[str]) -> None:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # who has lost its reader just ends
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     for name in names:
-        write_object(Path(folder) / f"{name}.o", compile_kernel(name))
+        code = compile_kernel(name)
+        try:
+            write_object(Path(folder) / f"{name}.o", code)
+        except OSError as error:
+            sys.exit(f"kernel {name} cannot be kept in {folder} ({error.strerror})")
         sys.stdout.write(name + "\n")
         sys.stdout.flush()
 

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from edgellm.errors import EdgeLLMError
 from edgellm.memory import available_memory
 from edgellm.simd import targets
 
@@ -18,22 +19,22 @@ Progress = Callable[[str, int, int], None]
 _ROOT = Path(__file__).resolve().parents[2]  # where a child finds this package
 _MOST_CHILDREN = 4
 _CHILD_BYTES = 240 << 20  # of a child at its largest
-# Kernels that have much in common, by how their names begin; the family that takes longest first, 1 to 6 s
-# each, where all others together take one.
+# Kernels that have much in common, by how their names begin; the family that takes longest first.
 _FAMILIES = (("sample.",), ("matmul.",), ("attention.",), ("pointwise.", "quantize."), ("team.",))
 
 
 class Compilers:
     """Children that compile what they are given, one a core, for as long as there is something to do.
 
-    Each kernel's object is put into `folder`; one that fails has none. Children that are still at it when the
-    process ends, end with it.
+    Each kernel's object is put into `folder`; one that fails has none, and `trouble` says why. Children that
+    are still at it when the process ends, end with it.
     """
 
     def __init__(self, target: targets.Target, folder: Path) -> None:
         self._target, self.folder = target, folder
         self._queue = Queue()
         self._asked: set[str] = set()
+        self._failed: dict[str, int] = {}  # what its child ended with
         self._done = 0
         self._progress: Progress | None = None
         self._lock = threading.Lock()
@@ -43,7 +44,10 @@ class Compilers:
         weakref.finalize(self, _end_all, self._children)
 
     def add(self, names: Sequence[str], progress: Progress | None = None) -> None:
-        """Have these compiled, too, those that were asked for before only once. `progress` is told of all."""
+        """Have these compiled, too, those that were asked for before only once. `progress` is told of all.
+
+        Raises EdgeLLMError if not one child can be started.
+        """
         with self._lock:
             new = [name for name in dict.fromkeys(names) if name not in self._asked]
             self._asked.update(new)
@@ -52,7 +56,14 @@ class Compilers:
             self._tell()
             wanted = _worker_count(len(self._queue) + self._working) if new else 0
             for _ in range(wanted - self._working):
-                self._begin(_start(self._target, self.folder))
+                try:
+                    self._begin(_start(self._target, self.folder))
+                except OSError as error:
+                    if not self._working:
+                        raise EdgeLLMError(
+                            f"no process could be started to compile kernels in ({error.strerror})"
+                        ) from error
+                    break
 
     @property
     def idle(self) -> bool:
@@ -67,6 +78,13 @@ class Compilers:
         finally:
             _end_all(self._children)
 
+    def trouble(self, name: str) -> str:
+        """Why a kernel has no object."""
+        ended = self._failed.get(name)
+        if ended is not None and ended < 0:
+            return f"its compiler was ended by signal {-ended}; if that is 9, memory may have run out"
+        return "the compiler's words are above"
+
     def _begin(self, child: subprocess.Popen[str]) -> None:
         self._working += 1
         self._children.append(child)
@@ -74,7 +92,7 @@ class Compilers:
         self._servers[-1].start()
 
     def _serve(self, child: subprocess.Popen[str]) -> None:
-        """Give a child a kernel, and another whenever it prints a line."""
+        """Give a child a kernel, and another whenever it says that it has done one."""
         assert child.stdin is not None
         assert child.stdout is not None
         name = None
@@ -82,12 +100,14 @@ class Compilers:
             while name := self._next(name):
                 orders.write(name + "\n")
                 orders.flush()
-                if not answers.readline():
+                if f"{name}\n" not in answers:  # reads on until it comes, or the child ends
                     break
-        child.kill()
-        child.wait()
-        if name is not None:  # it failed
+        if name is None:
+            child.kill()
+        ended = child.wait()
+        if name is not None:
             with self._lock:
+                self._failed[name] = ended
                 self._working -= 1
 
     def _next(self, last: str | None) -> str | None:
@@ -140,10 +160,12 @@ def _family(name: str) -> int:
 
 
 def compiler_environment(target: targets.Target) -> dict[str, str]:
-    """Variables that make a child process compile for `target`."""
+    """All variables of a child process that compiles for `target`: none of Numba's but ours."""
     cpu, features = targets.llvm_cpu(target)
-    path = os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    return {
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    path = os.pathsep.join([str(_ROOT), *(os.path.abspath(folder) for folder in given if folder)])
+    others = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
+    return others | {
         "EDGELLM_TARGET": target.name,
         "NUMBA_CPU_NAME": cpu,
         "NUMBA_CPU_FEATURES": features,
@@ -153,11 +175,14 @@ def compiler_environment(target: targets.Target) -> dict[str, str]:
 
 def _start(target: targets.Target, folder: Path) -> subprocess.Popen[str]:
     # -P: nothing is imported from the user's folder, whatever the names of the files there.
-    command = [sys.executable, "-P", "-m", "edgellm.kernels.compile", str(folder), "-"]
-    environment = os.environ | compiler_environment(target)
+    command = [sys.executable, "-P", "-m", "edgellm.kernels.compile", str(folder.absolute()), "-"]
+    environment = compiler_environment(target)
     pipe = subprocess.PIPE
-    # A group of its own: Control-C is for this process, which ends its children.
-    return subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True, process_group=0)
+    # A folder of its own: Numba looks for settings where it is. A group of its own: Control-C is for this
+    # process, which ends its children.
+    return subprocess.Popen(
+        command, env=environment, cwd=folder, stdin=pipe, stdout=pipe, text=True, process_group=0
+    )
 
 
 def _worker_count(kernels: int) -> int:

@@ -69,10 +69,10 @@ OP_KERNEL, OP_ARGS, OP_SLOT, OP_DIV, OP_MUL, OP_PARTS = range(6)
 OP_WORDS = 8
 
 # -- quantized activations --------------------------------------------------------------------------
-# Groups of 16 columns have a scale each: with 32, the noise of rounding is twice as large (KL divergence to
-# f32 0.0045 against 0.0024 on a 135M model). Two groups, low and high, make a block of 32, and one scale is a
-# power of two times the other, at most 16 or 256 times: then their sums are added as integers, before they
-# meet a scale. Free scales would spare a tenth of the noise, and cost a multiplication for each block.
+# Groups of 16 columns have a scale each: with 32, the noise of rounding is twice as large. Two groups, low
+# and high, make a block of 32, and one scale is a power of two times the other, at most 16 or 256 times: then
+# their sums are added as integers, before they meet a scale. Free scales would spare a tenth of the noise,
+# and cost a multiplication for each block.
 #
 # A token may have two rows: its values, and what rounding left of them. Their products are added, so that
 # the token is known to 15 bits; where noise would stay, that is worth it: `backends/cpu/precise.py`.
@@ -204,11 +204,11 @@ EM_WORDS = 5
 ) = range(17)
 MM_WORDS = 17
 
-# pointwise.rms_norm, quantize.rows, pointwise.glu_*: rows in, f32 rows and/or quantized rows out
+# pointwise.*, quantize.rows: rows in, f32 rows and/or quantized rows out
 (
     PW_X,
     PW_X2,  # glu, add: the other operand
-    PW_WEIGHT,  # f32 [columns], or 0
+    PW_WEIGHT,  # norms: f32 [columns]
     PW_Y,  # f32 rows out, or 0
     PW_CODES,  # quantized rows out, or 0
     PW_AUX,

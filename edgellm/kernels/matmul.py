@@ -1,4 +1,4 @@
-"""Matrix products y = x w^T. By far the most time of all is spent in the loops of this file.
+"""Matrix products y = x w^T. By far the most time of all is spent below this file.
 
 Weights stand in panels of 16 rows, packed so that memory is read strictly forward. One step of the inner
 loop takes 16 rows by 4 columns of a panel, and NT tokens:

@@ -1,4 +1,4 @@
-"""Rotary position embeddings, and the way of keys and values into their pages (`attention.py` draws one)."""
+"""Rotary position embeddings, and the way of keys and values into their pages (`spans.py` draws one)."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ and what keeps LLVM from loading more than registers hold.
 Some multiply rows by two tokens at once, besides (`interleaved.py`).
 
 How to add an instruction set: a file here with a class that inherits `lowering.Lowering`, a row in
-`targets.py` that says which CPUs have it, and one in `lowering.find`.
+`targets.py` that says which CPUs have it, and one in `lowering._CLASSES`.
 
 Nothing here carries a fastmath flag: LLVM then neither contracts nor reorders, and each expression means the
 same bits wherever it is compiled.

@@ -1,4 +1,4 @@
-"""AArch64: NEON, alone (smull) and with the dot product of bytes (sdot).
+"""AArch64: NEON, alone (smull), with the dot product of bytes (sdot), and with products of matrices (smmla).
 
 A vector of 16 lanes is four registers, so the dot product goes by quarters. Codes of at most 63 are the same
 number signed or not, so one signed product serves both kinds of weights, and signed bytes are packed as they

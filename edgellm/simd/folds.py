@@ -43,7 +43,6 @@ def _whole_sum(b, x, y):
 
 
 sum_f32 = _fold(_sum, F32, types.float32)
-sum_i32 = _fold(_whole_sum, I32, types.int32)
 max_f32 = _fold(larger, F32, types.float32)
 min_f32 = _fold(smaller, F32, types.float32)
 

@@ -117,7 +117,7 @@ class Lowering:
         tie = b.and_(b.lshr(magnitude, const(I32_IR, 13)), const(I32_IR, 1))
         rebiased = b.add(b.add(magnitude, const(I32_IR, ((15 - 127) << 23) + 0xFFF)), tie)
         normal = b.lshr(rebiased, const(I32_IR, 13))
-        # Adding 2^-1 * 2^-13-ish magic lets the adder do the rounding of denormals.
+        # The last bit of 0.5 is worth 2^-24, as a denormal f16's is: adding 0.5 rounds to those.
         magic = ((127 - 15) + (23 - 10) + 1) << 23
         shifted = b.fadd(b.bitcast(magnitude, F32_IR), b.bitcast(const(I32_IR, magic), F32_IR))
         denormal = b.sub(b.bitcast(shifted, I32_IR), const(I32_IR, magic))
@@ -136,14 +136,10 @@ class HardwareHalf(Lowering):
     """CPUs that convert f16 and multiply-add in one instruction each: LLVM's own operations."""
 
     def fma(self, b, x, y, z):
-        return call(b, f"llvm.fma.{_suffix(x.type)}", x.type, x, y, z)
+        return call(b, f"llvm.fma.v{LANES}f32", x.type, x, y, z)
 
     def half_to_float(self, b, bits):
         return b.fpext(b.bitcast(bits, _F16_IR), F32_IR)
 
     def float_to_half(self, b, value):
         return b.bitcast(b.fptrunc(value, _F16_IR), _I16_IR)
-
-
-def _suffix(kind) -> str:
-    return f"v{kind.count}f32" if isinstance(kind, ir.VectorType) else "f32"

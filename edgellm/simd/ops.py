@@ -119,7 +119,6 @@ def _low_bytes(b, value):
 
 
 store_f32 = _storer(F32)
-store_f64 = _storer(F32, lambda b, value: b.fpext(value, ir.VectorType(_F64, LANES)))  # as f64
 store_bytes = _storer(BYTES)
 store_f16 = _storer(F32, _finite_half)
 store_i32 = _storer(I32)

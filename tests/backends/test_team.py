@@ -10,7 +10,8 @@ import time
 import numpy as np
 import pytest
 
-from edgellm.backends.cpu.team import Plan, aligned, team_of
+from edgellm.backends.cpu.team import Plan, Team, aligned, team_of
+from edgellm.errors import EdgeLLMError
 from edgellm.kernels import layout as L
 from edgellm.kernels.cache import load_kernels
 
@@ -363,3 +364,18 @@ def test_a_fork_makes_a_team_of_its_own():
             os._exit(status)
     _, status = os.waitpid(child, 0)
     assert status == 0
+
+
+def test_a_team_that_cannot_be_whole_leaves_no_worker(monkeypatch):
+    starts, start = [], threading.Thread.start
+
+    def fails_at_last(thread):
+        starts.append(thread)
+        if len(starts) == 3:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", fails_at_last)
+    with pytest.raises(EdgeLLMError, match="only 3 of 5 threads"):
+        Team(5)
+    assert not any(thread.is_alive() for thread in starts)

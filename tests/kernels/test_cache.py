@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from edgellm.config import load_config
-from edgellm.kernels import cache
+from edgellm.errors import EdgeLLMError, UsageError
+from edgellm.kernels import cache, compilers
 from edgellm.simd import targets
 
 KERNEL = "pointwise.gather"  # the quickest to compile
@@ -107,6 +108,61 @@ def test_files_where_the_user_works_are_not_imported(home, tmp_path, monkeypatch
         (tmp_path / name / "__init__.py").write_text("raise SystemExit(f'{__name__} was imported')")
     monkeypatch.chdir(tmp_path)
     assert cache.load_kernels([KERNEL])[KERNEL]
+
+
+def test_what_the_cache_cannot_take_is_loaded_all_the_same(home, capfd):
+    (entry() / "in the way").mkdir(parents=True)  # a folder where the object should be
+    assert cache.load_kernels([KERNEL])[KERNEL]
+    assert f"kernel {KERNEL} cannot be kept in {entry().parent}" in capfd.readouterr().err
+
+
+def test_no_folder_at_all_is_said_so(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("EDGELLM_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(cache, "_loaded", {})
+    monkeypatch.setattr(cache.tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(EdgeLLMError, match="EDGELLM_HOME"):
+        cache.load_kernels([KERNEL])
+
+
+def test_a_compiler_that_is_killed_has_a_successor(home, monkeypatch):
+    killed, start = [], compilers._start
+
+    def start_and_kill_one(target, folder):
+        child = start(target, folder)
+        if not killed:
+            child.kill()
+            killed.append(child)
+        return child
+
+    monkeypatch.setattr(compilers, "_start", start_and_kill_one)
+    assert cache.load_kernels([KERNEL])[KERNEL]
+    assert killed
+
+
+def test_an_object_may_be_read_by_others(home):
+    before = os.umask(0o022)
+    try:
+        cache.write_object(home / "a.o", b"code")
+    finally:
+        os.umask(before)
+    assert (home / "a.o").stat().st_mode & 0o777 == 0o644
+    assert [path.name for path in home.iterdir()] == ["a.o"]
+
+
+def test_settings_of_numba_do_not_reach_the_compiler(home, tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    (tmp_path / ".numba_config.yaml").write_text("disable_jit: 1\n")
+    monkeypatch.chdir(tmp_path)
+    assert cache.load_kernels([KERNEL])[KERNEL]
+
+
+def test_nothing_is_loaded_that_is_for_another_machine(home, monkeypatch):
+    monkeypatch.setenv("EDGELLM_CROSS", "neon,aarch64-unknown-linux-gnu,cortex-a72")
+    with pytest.raises(UsageError, match="EDGELLM_CROSS"):
+        cache.load_kernels([KERNEL])
+    with pytest.raises(UsageError, match="EDGELLM_CROSS"):
+        cache.begin_kernels([KERNEL])
 
 
 def test_two_processes_compile_at_once_without_harm(home):

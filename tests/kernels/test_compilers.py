@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+from edgellm.errors import EdgeLLMError
 from edgellm.kernels import compilers
 from edgellm.kernels.compilers import Compilers, Queue
 from edgellm.simd import targets
@@ -100,6 +101,47 @@ def test_more_may_be_asked_for_while_they_are_at_it_and_after(monkeypatch, group
     group.wait()
     assert len(children.started) == 3
     assert calls == [("compiling kernels", done, 3) for done in range(4)]
+
+
+def test_who_talks_of_something_else_is_not_done(monkeypatch, group):
+    def start(target, folder):
+        program = (
+            "import sys\nfor line in sys.stdin:\n    print('hello')\n    print(line, end='', flush=True)"
+        )
+        pipe = subprocess.PIPE
+        return subprocess.Popen([sys.executable, "-c", program], stdin=pipe, stdout=pipe, text=True)
+
+    calls = []
+    monkeypatch.setattr(compilers, "_start", start)
+    group.add(NAMES, lambda *args: calls.append(args))
+    group.wait()
+    assert calls[-1] == ("compiling kernels", 4, 4)
+
+
+def test_what_a_killed_compiler_was_at_is_told(monkeypatch, group):
+    children = Children(monkeypatch, [60])
+    group.add(NAMES[:1])
+    children.started[0].kill()
+    group.wait()
+    assert "signal 9" in group.trouble(NAMES[0])
+    assert "above" in group.trouble(NAMES[1])
+
+
+def test_fewer_children_than_wanted_will_do(monkeypatch, group):
+    children, start = Children(monkeypatch, [0, 0]), compilers._start
+
+    def start_one(target, folder):
+        if children.started:
+            raise BlockingIOError(11, "no more")
+        return start(target, folder)
+
+    monkeypatch.setattr(compilers, "_start", start_one)
+    group.add(NAMES)
+    group.wait()
+    assert group.idle
+    assert len(children.started) == 1
+    with pytest.raises(EdgeLLMError, match="no more"):
+        group.add(["embed.f16"])
 
 
 def test_an_interrupted_wait_ends_them(monkeypatch, group):

@@ -14,6 +14,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+from edgellm.errors import EdgeLLMError
 from edgellm.kernels import layout as L
 from edgellm.kernels.cache import load_kernels
 
@@ -73,14 +74,38 @@ class Team:
         self._turn = threading.RLock()  # whose plan it is, and whether it is to end
         self._present: Plan | None = None  # what ran last
         self._past: list[tuple[int, Plan | None]] = []  # what ran before it, and until which epoch
-        for number in range(1, threads):
-            arguments = (self._address, number, 0, 0)
-            threading.Thread(target=self._work, args=arguments, daemon=True, name=f"edgellm-{number}").start()
+        self._start(threads)
 
     def _init_sleep(self) -> None:
-        libc = ctypes.CDLL(None)
-        libc.pthread_mutex_init(ctypes.c_void_p(self._address + 8 * L.C_MUTEX), None)
-        libc.pthread_cond_init(ctypes.c_void_p(self._address + 8 * L.C_CONDITION), None)
+        libc, mutex, condition = self._sleep()
+        libc.pthread_mutex_init(mutex, None)
+        libc.pthread_cond_init(condition, None)
+
+    def _sleep(self) -> tuple[ctypes.CDLL, ctypes.c_void_p, ctypes.c_void_p]:
+        """libc, and the mutex and condition on which workers sleep."""
+        mutex, condition = (ctypes.c_void_p(self._address + 8 * word) for word in (L.C_MUTEX, L.C_CONDITION))
+        return ctypes.CDLL(None), mutex, condition
+
+    def _start(self, threads: int) -> None:
+        """Start all workers, or none: EdgeLLMError if there may not be so many."""
+        started: list[threading.Thread] = []
+        try:
+            for number in range(1, threads):
+                arguments, name = (self._address, number, 0, 0), f"edgellm-{number}"
+                worker = threading.Thread(target=self._work, args=arguments, daemon=True, name=name)
+                worker.start()
+                started.append(worker)
+        except RuntimeError as error:
+            libc, mutex, condition = self._sleep()
+            libc.pthread_mutex_lock(mutex)
+            self._control[L.C_STOP] = 1
+            libc.pthread_cond_broadcast(condition)
+            libc.pthread_mutex_unlock(mutex)
+            for worker in started:
+                worker.join()
+            raise EdgeLLMError(
+                f"only {len(started) + 1} of {threads} threads could be started ({error}); ask for fewer"
+            ) from error
 
     def run(self, plan: Plan) -> None:
         """Walk the whole plan, or until `cancel`."""
