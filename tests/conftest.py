@@ -47,7 +47,7 @@ def ahead(request: pytest.FixtureRequest) -> Iterator[Callable[[Callable[[], Any
 def shared() -> Callable[[str], Path]:
     """`shared("vocabs")`: a folder of reference data that is not ours to ship, or a skip.
 
-    It is looked for in $EDGELLM_SHARED, then beside the checkout.
+    It is looked for in $EDGELLM_SHARED if that is set, else beside the checkout.
     """
     root = Path(os.environ.get("EDGELLM_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 

@@ -96,7 +96,7 @@ def threads(problems: list[str]) -> Facts:
     """How many threads compute, and why so many."""
     forced = load_config().threads
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    chosen, quota = forced or default_threads(), _quota()
+    chosen, quota = default_threads(), _quota()
     if chosen > allowed:
         problems.append(
             f"EDGELLM_THREADS is {chosen}, but this process may use {allowed} CPUs, and threads that "
