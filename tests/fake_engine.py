@@ -57,6 +57,7 @@ class FakeEngine:
 
     replies: Iterable[Reply] = ()
     context_length: int = 1000
+    max_requests: int = 1000
     limit: int = 8
     requests: list[Request] = field(default_factory=list)
     running: set[Any] = field(default_factory=set)

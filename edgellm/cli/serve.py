@@ -33,14 +33,16 @@ def serve(
     from edgellm.cli.loading import load_model
     from edgellm.cli.progress import ProgressShow
     from edgellm.server.config import ServerConfig
-    from edgellm.server.guards import is_loopback
+    from edgellm.server.guards import check_key, is_loopback
     from edgellm.server.run import serve as run_server
 
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )
-    if api_key == "":
-        raise UsageError("--api-key is empty: give a key, or leave the option out", "api_key")
+    if not host:
+        raise UsageError("--host is empty: give an address, or leave the option out", "host")
+    if api_key is not None:
+        check_key(api_key)
     if not is_loopback(host) and api_key is None:
         _say(f"warning: everybody who reaches {host} may use this server; --api-key keeps others out")
 

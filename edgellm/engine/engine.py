@@ -79,6 +79,7 @@ class Engine:
         check_limits(backend, self.config)
         self.backend, self.tokenizer = backend, tokenizer
         room = backend.config.num_pages * PAGE_SIZE
+        self.max_requests = self.config.max_sequences + self.config.max_queue
         self.context_length = min(self.config.context_length or backend.graph.context_length or room, room)
         sizes = [backend.graph.vocab_size, *([tokenizer.vocab_size] if tokenizer else [])]
         self.vocab_size = min(sizes)
@@ -142,7 +143,7 @@ class Engine:
         """
         self.check(request)
         job = self._generation_job(request, deliver)
-        limit = self.config.max_sequences + self.config.max_queue
+        limit = self.max_requests
         with self._lock:
             self._check_open()
             if len(self._in_flight) >= limit:

@@ -181,7 +181,7 @@ def _header(cursor: Cursor) -> int:
         raise UnsupportedError(
             f"{cursor.path}: GGUF version 1 is not supported; convert the model again with a recent llama.cpp"
         )
-    if version & 0xFFFF == 0:
+    if version != 0 and version & 0xFFFF == 0:
         raise UnsupportedError(
             f"{cursor.path}: the file is big-endian (version {version:#010x}); "
             "use the little-endian file of this model"

@@ -81,17 +81,6 @@ class Metadata(Mapping[str, Any]):
 
     # -- many values -------------------------------------------------------------------------------
 
-    def strings(self, key: _Str, default: list[_Str] | None = None) -> list[_Str]:
-        """An array of strings."""
-        if key not in self and default is not None:
-            return default
-        value = self._present(key, "an array of strings")
-        if isinstance(value, np.ndarray) and value.size == 0:
-            return []  # writers without a type for an empty array choose any
-        if not isinstance(value, StringArray):
-            raise self._wrong(key, value, "an array of strings")
-        return value.tolist()
-
     def get_array(self, key: _Str, count: _Int | None = None, default: Any = None) -> list[Any]:
         """One Python number (or bool) for each of `count` layers; a single value counts for every layer.
 
@@ -119,16 +108,11 @@ class Metadata(Mapping[str, Any]):
 
     def ints(self, key: _Str, count: _Int | None = None, default: Any = None) -> list[_Int]:
         """`get_array` whose entries must be integers."""
-        return self._all(key, self.get_array(key, count, default), _Int, "an integer")
-
-    def floats(self, key: _Str, count: _Int | None = None, default: Any = None) -> list[_Float]:
-        """`get_array` whose entries must be numbers."""
-        values = self._all(key, self.get_array(key, count, default), (_Float, _Int), "a float")
-        return [_Float(value) for value in values]
-
-    def bools(self, key: _Str, count: _Int | None = None, default: Any = None) -> list[_Bool]:
-        """`get_array` whose entries must be bools."""
-        return self._all(key, self.get_array(key, count, default), _Bool, "a bool")
+        values = self.get_array(key, count, default)
+        for value in values:
+            if not _is(value, _Int):
+                raise self._wrong(key, self.get(key, value), "an integer for each entry")
+        return values
 
     # -- errors ------------------------------------------------------------------------------------
 
@@ -139,12 +123,6 @@ class Metadata(Mapping[str, Any]):
         if not _is(value, types):
             raise self._wrong(key, value, wanted)
         return value  # type: ignore[no-any-return]
-
-    def _all(self, key: _Str, values: list[Any], types: Any, wanted: _Str) -> list[Any]:
-        for value in values:
-            if not _is(value, types):
-                raise self._wrong(key, self.get(key, value), f"{wanted} for each entry")
-        return values
 
     def _present(self, key: _Str, wanted: _Str) -> Any:
         if key not in self:

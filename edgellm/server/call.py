@@ -14,7 +14,7 @@ from edgellm.server.answering import Answering, collect
 from edgellm.server.errors import body_of
 from edgellm.server.fields import Checked
 from edgellm.server.model import ServedModel
-from edgellm.server.shapes import Envelope, Json, Shape, timings_json, usage
+from edgellm.server.shapes import Envelope, Json, Offsets, Shape, timings_json, usage
 from edgellm.server.streaming import DONE, PING, event
 
 IGNORED_HEADER = "x-edgellm-ignored"
@@ -37,11 +37,22 @@ class Call:
     @property
     def headers(self) -> dict[str, str]:
         """Names the fields that were ignored."""
-        names = ", ".join(quote(name[:100], safe="") for name in self.fields.unknown[:50])
+        unknown = self.fields.unknown[:50]  # half a surrogate can be in JSON, but in no header
+        names = ", ".join(quote(name[:100], safe="", errors="replace") for name in unknown)
         return {IGNORED_HEADER: names} if names else {}
 
     def start(self) -> Answering:
-        """Hand the requests to the engine. Raises what `Engine.submit` raises."""
+        """Hand the requests to the engine.
+
+        Raises what `Engine.submit` raises, and UsageError for more prompts than it ever takes.
+        """
+        most = self.model.engine.max_requests
+        if len(self.prompts) > most:
+            raise UsageError(
+                f"there are {len(self.prompts)} prompts, and this server takes {most} at once: send fewer, "
+                "or start it with a larger --queue",
+                self.shape.prompt_field,
+            )
         requests = [Request(ids, self.params) for ids in self.prompts]
         try:
             return Answering(self.model.engine, requests)
@@ -53,16 +64,16 @@ class Call:
 async def whole(call: Call, answering: Answering) -> Json:
     answers = await collect(answering, len(call.prompts), call.params.n)
     choices = [
-        call.shape.whole(i, choice, _logprobs(call, choice.logprobs, 0))
+        call.shape.whole(i, choice, _logprobs(call, choice.logprobs, Offsets()))
         for i, choice in enumerate(answers.choices)
     ]
     return Envelope(call.shape, call.model.name).whole(choices, answers.timings)
 
 
-def _logprobs(call: Call, found: Sequence[TokenLogprob], offset: int) -> Json | None:
+def _logprobs(call: Call, found: Sequence[TokenLogprob], offsets: Offsets) -> Json | None:
     if call.params.logprobs is None:
         return None
-    return call.shape.logprobs(call.model.tokenizer, found, offset)
+    return call.shape.logprobs(call.model.tokenizer, found, offsets)
 
 
 async def stream(call: Call, answering: Answering, ping_seconds: float) -> AsyncGenerator[bytes, None]:
@@ -98,20 +109,19 @@ class _StreamWriter:
         options = call.fields.get("stream_options", {})
         # With usage asked for, every chunk but the last has `"usage": null`.
         self._usage: Json = {"usage": None} if options.get("include_usage", False) else {}
-        self._lengths = [0] * (len(call.prompts) * call.params.n)
+        self._offsets = [Offsets() for _ in range(len(call.prompts) * call.params.n)]
         self._timings: list[Timings] = []
         self._held: Json | None = None
 
     def opening(self) -> list[bytes]:
-        choices = [self._shape.opening(i) for i in range(len(self._lengths))]
+        choices = [self._shape.opening(i) for i in range(len(self._offsets))]
         return [self._event([c]) for c in choices if c is not None]
 
     def chunk(self, request: int, chunk: Chunk) -> list[bytes]:
         if not (chunk.text or chunk.finish_reason or chunk.logprobs):
             return []
         index = request * self._call.params.n + chunk.index
-        logprobs = _logprobs(self._call, chunk.logprobs, self._lengths[index])
-        self._lengths[index] += len(chunk.text)
+        logprobs = _logprobs(self._call, chunk.logprobs, self._offsets[index])
         choice = self._shape.delta(index, chunk.text, logprobs, chunk.finish_reason)
         if chunk.finish_reason is None:
             return [self._event([choice])]

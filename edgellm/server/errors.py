@@ -90,7 +90,7 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = _MESSAGES.get(error.status_code, error.detail)
     if error.status_code in _MESSAGES:
-        message = message.format(method=request.method, path=request.url.path)
+        message = message.format(method=request.method, path=request.scope["path"])
     return http_error(error.status_code, message, error.headers)
 
 

@@ -59,7 +59,7 @@ def check_fields(body: Mapping[str, Any], table: Iterable[Field | Unsupported], 
     given = {name: value for name, value in body.items() if value is not None}
     unknown = tuple(name for name in given if name not in rows)
     if unknown and strict:
-        raise UsageError(f"nobody knows the field {unknown[0]!r}: leave it out", unknown[0])
+        raise UsageError(f"nobody knows the field {_shown(unknown[0])}: leave it out", unknown[0][:100])
     values: dict[str, Any] = {}
     sampling: dict[str, Any] = {}
     for row in rows.values():
@@ -191,7 +191,7 @@ def messages(value: Any) -> list[dict[str, Any]]:
             raise ValueError(f"message {index} must be an object with role and content")
         if message.get("role") not in ROLES:
             raise ValueError(
-                f"message {index} has role {message.get('role')!r}, not one of {', '.join(ROLES)}"
+                f"message {index} has role {_shown(message.get('role'))}, not one of {', '.join(ROLES)}"
             )
         if message.get("content") is None and not message.get("tool_calls"):
             raise ValueError(f"message {index} has no content")

@@ -16,6 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from edgellm.errors import UsageError
 from edgellm.server.config import ServerConfig
 from edgellm.server.errors import http_error
 
@@ -23,7 +24,6 @@ PUBLIC = frozenset({"/health"})  # answered without a key
 _CORS = {
     "access-control-allow-methods": "GET, POST, OPTIONS",
     "access-control-max-age": "600",
-    "vary": "Origin",
 }
 
 Guard = Callable[[Scope, Headers], Response | None]
@@ -44,6 +44,14 @@ def _host_of(url: str) -> str:
         return urlsplit(url).hostname or ""
     except ValueError:
         return ""
+
+
+def check_key(key: str) -> None:
+    """UsageError for a key that no client could send."""
+    if not key or not all("!" <= character <= "~" for character in key):
+        raise UsageError(
+            "the API key must be letters, digits and signs of ASCII, without spaces, at least one", "api_key"
+        )
 
 
 def guards(config: ServerConfig) -> list[Guard]:
@@ -67,7 +75,7 @@ def _check_origin(scope: Scope, headers: Headers) -> Response | None:
     origin = headers.get("origin")
     if origin is None or is_loopback(_host_of(origin)):
         return None
-    if urlsplit(origin).netloc == headers.get("host"):
+    if origin.partition("://")[2] == headers.get("host"):
         return None
     return http_error(
         403, f"web pages of {origin[:100]!r} may not use this server, only those of this machine"

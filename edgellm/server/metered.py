@@ -174,6 +174,7 @@ class MeteredEngine:
     def __init__(self, engine: ServedEngine, counts: ModelCounts) -> None:
         self._engine, self._counts = engine, counts
         self.context_length = engine.context_length
+        self.max_requests = engine.max_requests
 
     def submit(self, request: Request, deliver: Deliver) -> Cancellable:
         """As the engine's."""
@@ -221,6 +222,7 @@ class _Tap:
         if self._processed is None:
             self._processed, cached = 0, event.cached
             self._counts.looked_up(event.total, event.cached)
-        fresh = event.processed - self._processed
-        self._processed = event.processed
+        # A sequence that had to make room comes back with fewer: counters never fall.
+        fresh = max(event.processed - self._processed, 0)
+        self._processed = max(self._processed, event.processed)
         self._counts.prefilled(fresh, max(fresh - cached, 0))

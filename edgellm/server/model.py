@@ -20,6 +20,7 @@ class ServedEngine(Protocol):
     """What the server needs of an engine."""
 
     context_length: int
+    max_requests: int  # that may run or wait
 
     def submit(self, request: Request, deliver: Deliver) -> Cancellable: ...
 

@@ -126,16 +126,16 @@ def _text_prompt(model: ServedModel, prompt: str | list[int]) -> list[int]:
 async def _answer(request: Request, call: Call) -> Response | EventStream:
     if call.fields.get("stream_options") is not None and not call.streams:
         raise UsageError("stream_options needs stream: true", "stream_options")
-    answering = call.start()
+    headers, answering = call.headers, call.start()
     if call.streams:
         config: ServerConfig = request.app.state.config
         items = stream(call, answering, config.ping_seconds)
-        return EventStream(items, call.headers, answering.cancel)
+        return EventStream(items, headers, answering.cancel)
     with answering:
         body = await unless_gone(request.receive, whole(call, answering))
     if body is None:
         return Response(status_code=499)  # for the log: nobody is there to read it
-    return json_response(body, headers=call.headers)
+    return json_response(body, headers=headers)
 
 
 def _model_json(model: ServedModel) -> Json:

@@ -5,6 +5,7 @@ How to add one: a class with `Shape`'s methods.
 
 from __future__ import annotations
 
+import codecs
 import math
 import time
 import uuid
@@ -36,8 +37,8 @@ class Shape(Protocol):
     def whole(self, index: int, choice: Choice, logprobs: Json | None) -> Json:
         """A choice in a whole answer."""
 
-    def logprobs(self, tokenizer: ServedTokenizer, found: Sequence[TokenLogprob], offset: int) -> Json:
-        """Log probabilities; `offset` is where their text begins in the answer."""
+    def logprobs(self, tokenizer: ServedTokenizer, found: Sequence[TokenLogprob], offsets: Offsets) -> Json:
+        """Log probabilities of the answer's next tokens; `offsets` has seen those before."""
 
 
 class ChatShape:
@@ -65,7 +66,7 @@ class ChatShape:
             "finish_reason": choice.finish_reason,
         }
 
-    def logprobs(self, tokenizer: ServedTokenizer, found: Sequence[TokenLogprob], offset: int) -> Json:
+    def logprobs(self, tokenizer: ServedTokenizer, found: Sequence[TokenLogprob], offsets: Offsets) -> Json:
         def entry(token_id: int, logprob: float) -> Json:
             data = tokenizer.token_bytes(token_id)
             return {"token": _as_text(data), "logprob": _finite(logprob), "bytes": list(data)}
@@ -93,20 +94,41 @@ class TextShape:
     def whole(self, index: int, choice: Choice, logprobs: Json | None) -> Json:
         return self.delta(index, choice.text, logprobs, choice.finish_reason)
 
-    def logprobs(self, tokenizer: ServedTokenizer, found: Sequence[TokenLogprob], offset: int) -> Json:
-        tokens = [_as_text(tokenizer.token_bytes(f.token_id)) for f in found]
-        offsets = [offset + sum(map(len, tokens[:i])) for i in range(len(tokens))]
-        tops = [{_as_text(tokenizer.token_bytes(i)): _finite(p) for i, p in f.top} for f in found]
+    def logprobs(self, tokenizer: ServedTokenizer, found: Sequence[TokenLogprob], offsets: Offsets) -> Json:
+        tokens = [tokenizer.token_bytes(f.token_id) for f in found]
+        tops = [{_as_key(tokenizer.token_bytes(i)): _finite(p) for i, p in f.top} for f in found]
         return {
-            "tokens": tokens,
+            "tokens": [_as_key(data) for data in tokens],
             "token_logprobs": [_finite(f.logprob) for f in found],
             "top_logprobs": tops,
-            "text_offset": offsets,
+            "text_offset": [offsets.of(data) for data in tokens],
         }
+
+
+class Offsets:
+    """Where each token of an answer begins in its text, in characters; a token may be a part of one."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._characters = 0
+
+    def of(self, data: bytes) -> int:
+        """The next token's offset."""
+        begin = self._characters
+        self._characters += len(self._decoder.decode(data))
+        return begin
 
 
 def _as_text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
+
+
+def _as_key(data: bytes) -> str:
+    """A token as a name of its own: its text, or bytes that are none, as OpenAI writes them."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
 
 
 def _finite(logprob: float) -> float:

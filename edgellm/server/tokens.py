@@ -29,7 +29,8 @@ async def detokenize(request: Request) -> Response:
     """`{"tokens", "skip_special": false}` to `{"content": "..."}`."""
     model, fields = await checked(request, DETOKENIZE)
     try:
-        text = model.tokenizer.decode(fields.get("tokens"), fields.get("skip_special", False))
+        tokens, skip = fields.get("tokens"), fields.get("skip_special", False)
+        text = await run_in_threadpool(model.tokenizer.decode, tokens, skip)
     except UsageError as error:
         error.param = "tokens"
         raise

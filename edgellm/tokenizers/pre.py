@@ -31,15 +31,10 @@ class Pre:
 
 def find_pre(name: str) -> Pre:
     """The pre-tokenizer of that name. UnsupportedError lists the known ones."""
-    if name not in _BY_NAME:
-        known = ", ".join(sorted(_BY_NAME))
+    if name not in BY_NAME:
+        known = ", ".join(sorted(BY_NAME))
         raise UnsupportedError(f"unknown pre-tokenizer {name!r} (tokenizer.ggml.pre); known are: {known}")
-    return _BY_NAME[name]
-
-
-def pre_names() -> list[str]:
-    """All names that `find_pre` knows."""
-    return sorted(_BY_NAME)
+    return BY_NAME[name]
 
 
 # Spelled out: with (?i:...) the long s, U+017F, would count as an s.
@@ -156,4 +151,4 @@ _TABLE: dict[str, Pre] = {
     "laguna": Pre((r"[^\n]+|[\n]+", _QWEN2)),
     "minicpm5": Pre((r"\p{N}{1,3}", _QWEN2.replace(r"\p{N}|", r"\p{N}+|")), ignore_merges=True),
 }
-_BY_NAME = {name: pre for names, pre in _TABLE.items() for name in names.split()}
+BY_NAME = {name: pre for names, pre in _TABLE.items() for name in names.split()}

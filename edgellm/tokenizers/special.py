@@ -41,19 +41,6 @@ END_TEXTS = (
     "<reponame>",
     "<|file_sep|>",
 )
-EOT_TEXTS = (
-    "<|eot_id|>",
-    "<|im_end|>",
-    "<|end|>",
-    "<end_of_turn>",
-    "<|endoftext|>",
-    "<|end_of_text|>",
-    "<EOT>",
-    "_<EOT>",
-    "[EOT]",
-    "<｜end▁of▁sentence｜>",
-    "<end_of_utterance>",
-)
 # These may be ordinary words of a vocabulary (Qwen2 has learnt </s>, as in HTML), so they count only
 # if the file says that they are special.
 _AMBIGUOUS = frozenset({"</s>", "<eos>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]"})
@@ -74,12 +61,6 @@ def _spelled(vocabulary: Vocabulary, text: str) -> int | None:
     if token_id is None or (text in _AMBIGUOUS and vocabulary.types[token_id] == TokenType.NORMAL):
         return None
     return token_id
-
-
-def eot_id(vocabulary: Vocabulary) -> int | None:
-    """The token that ends a turn: the file's own word, else the first known spelling."""
-    found = (_spelled(vocabulary, text) for text in EOT_TEXTS)
-    return vocabulary.special_ids.get("eot", next((i for i in found if i is not None), None))
 
 
 def end_ids(vocabulary: Vocabulary, stated: Iterable[int | None]) -> frozenset[int]:
@@ -110,23 +91,48 @@ class SpecialSplitter:
 
         User-defined tokens are always found, control tokens only if `parse_special`.
         """
-        parts: list[str | int] = [text] if text else []
+        taken = bytearray(len(text))  # 1 where a token is, or what it swallows
+        hits: list[tuple[int, int, int]] = []
         for spelling, token_id in self._all if parse_special else self._user:
-            if spelling in text:
-                parts = [part for old in parts for part in self._cut(old, spelling, token_id)]
-        return parts
-
-    def _cut(self, part: str | int, spelling: str, token_id: int) -> list[str | int]:
-        if isinstance(part, int):
-            return [part]
-        first, *rest = part.split(spelling)
-        parts: list[str | int] = [first] if first else []
-        for piece in rest:
+            places = _take(text, spelling, taken)
+            if token_id in self._stripping:
+                places = [(begin, _take_space(text, end, taken)) for begin, end in places]
+            hits += [(begin, end, token_id) for begin, end in places]
+        parts: list[str | int] = []
+        done = 0
+        for begin, end, token_id in sorted(hits):
+            if begin > done:
+                parts.append(text[done:begin])
             parts.append(token_id)
-            kept = piece.lstrip(_ASCII_SPACE) if token_id in self._stripping else piece
-            if kept:
-                parts.append(kept)
-        return parts
+            done = end
+        return [*parts, text[done:]] if done < len(text) else parts
+
+
+def _take(text: str, spelling: str, taken: bytearray) -> list[tuple[int, int]]:
+    """Where the spelling begins and ends, wherever nothing is taken yet; takes these places."""
+    places = []
+    begin = text.find(spelling)
+    while begin >= 0:
+        end = begin + len(spelling)
+        last = taken.rfind(1, begin, end)
+        if last < 0:
+            taken[begin:end] = b"\1" * len(spelling)
+            places.append((begin, end))
+        else:  # go on behind all that is taken there, not one by one: it may be long
+            end = taken.find(0, last)
+            if end < 0:
+                break
+        begin = text.find(spelling, end)
+    return places
+
+
+def _take_space(text: str, begin: int, taken: bytearray) -> int:
+    """Takes the white space from here on; gives its end."""
+    end = begin
+    while end < len(text) and not taken[end] and text[end] in _ASCII_SPACE:
+        taken[end] = 1
+        end += 1
+    return end
 
 
 def _stripping(vocabulary: Vocabulary, ids: Iterable[int]) -> frozenset[int]:

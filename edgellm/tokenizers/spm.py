@@ -16,6 +16,7 @@ from edgellm.tokenizers.kinds import byte_of
 from edgellm.tokenizers.vocabulary import TokenType, Vocabulary
 
 _SPACE = "▁"
+_EMPTY = "\ufdd0empty"  # and its id: how a token without text is spelled for the library, which wants one
 
 
 class SentencePiece:
@@ -48,7 +49,8 @@ def model_proto(vocabulary: Vocabulary) -> bytes:
     """The vocabulary as a serialized ModelProto, with whose encoding SentencePiece agrees with GGUF."""
     types = _library_types(vocabulary)
     scores = np.zeros(len(types), np.float32) if vocabulary.scores is None else vocabulary.scores
-    pieces = map(_piece, vocabulary.tokens, scores.tolist(), types.tolist())
+    texts = [text or f"{_EMPTY}{i}" for i, text in enumerate(vocabulary.tokens)]
+    pieces = map(_piece, texts, scores.tolist(), types.tolist())
     byte_fallback = bool((types == TokenType.BYTE).any())
     trainer = _number(3, 2) + _number(35, byte_fallback)  # model_type = BPE, byte_fallback
     # No normalization, no dummy prefix (the tokenizer adds it), no squeezing, spaces escaped.
@@ -59,11 +61,14 @@ def model_proto(vocabulary: Vocabulary) -> bytes:
 def _library_types(vocabulary: Vocabulary) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
     """Types as the library should take them; [vocab_size].
 
-    User-defined tokens were cut out already, so left-over spellings merge like any text. The library
-    wants exactly one unknown token, and, with bytes, each of the 256 once.
+    User-defined tokens were cut out already, so left-over spellings merge like any text. Tokens without text
+    become control tokens, which no text becomes. The library wants exactly one unknown token, and, with
+    bytes, each of the 256 once.
     """
     types = vocabulary.types.copy()
     types[types == TokenType.USER_DEFINED] = TokenType.NORMAL
+    empty = np.array([not text for text in vocabulary.tokens])
+    types[empty & (types != TokenType.UNKNOWN)] = TokenType.CONTROL
     unknown = np.flatnonzero(types == TokenType.UNKNOWN)
     first = vocabulary.special_ids.get("unk", int(unknown[0]) if len(unknown) else 0)
     types[unknown] = TokenType.CONTROL

@@ -16,9 +16,9 @@ from edgellm.tokenizers.bpe import Bpe
 from edgellm.tokenizers.decoder import ByteStream
 from edgellm.tokenizers.kinds import Kind, token_bytes
 from edgellm.tokenizers.pre import find_pre
-from edgellm.tokenizers.special import SpecialSplitter, end_ids, eot_id, mark_end_tokens
+from edgellm.tokenizers.special import SpecialSplitter, end_ids, mark_end_tokens
 from edgellm.tokenizers.spm import SentencePiece
-from edgellm.tokenizers.vocabulary import TokenType, Vocabulary, read_vocabulary
+from edgellm.tokenizers.vocabulary import PREFIX, TokenType, Vocabulary, read_vocabulary
 
 KINDS: dict[str, type[Kind]] = {"gpt2": Bpe, "llama": SentencePiece}
 
@@ -35,7 +35,7 @@ class Tokenizer:
     tokenizer or of pre-tokenizer is not known.
 
     vocab_size       how many token ids there are
-    bos_id, eos_id, eot_id   begin of text, end of text, end of turn; None if there is none
+    bos_id, eos_id   begin of text, end of text; None if there is none
     end_ids          all ids that end a generation
     add_bos, add_eos what `encode` adds with add_special
     """
@@ -63,25 +63,17 @@ class Tokenizer:
         sentencepiece = vocabulary.model == "llama"
         self._read_ids(vocabulary, {"bos": 1, "eos": 2} if sentencepiece else {})
         self._vocabulary = replace(vocabulary, merges=[])  # 20 MB of text that the engine has
-        flags = vocabulary.flags
         add_bos = sentencepiece or find_pre(vocabulary.pre).add_bos
-        self.add_bos = self._checked(flags.get("add_bos_token", add_bos), "bos", self.bos_id)
-        self.add_eos = self._checked(flags.get("add_eos_token", False), "eos", self.eos_id)
-        self.add_space_prefix = sentencepiece and flags.get("add_space_prefix", True)
+        self.add_bos = _adds(vocabulary, "bos", add_bos, self.bos_id)
+        self.add_eos = _adds(vocabulary, "eos", False, self.eos_id)
+        self.add_space_prefix = sentencepiece and vocabulary.flags.get("add_space_prefix", True)
 
     def _read_ids(self, vocabulary: Vocabulary, defaults: Mapping[str, int]) -> None:
         stated = vocabulary.special_ids
         known = {**{k: i for k, i in defaults.items() if i < len(vocabulary.tokens)}, **stated}
         self.bos_id = known.get("bos")
         self.eos_id = known.get("eos")
-        self.eot_id = eot_id(vocabulary)
         self.end_ids = end_ids(vocabulary, [self.eos_id, stated.get("eot"), stated.get("eom")])
-
-    def _checked(self, add: bool, name: str, token_id: int | None) -> bool:
-        if add and token_id is None:
-            key = f"tokenizer.ggml.add_{name}_token"
-            raise FormatError(f"{key} is true, but tokenizer.ggml.{name}_token_id is missing")
-        return add
 
     @property
     def vocab_size(self) -> int:
@@ -148,10 +140,6 @@ class Tokenizer:
         """Whether a token is control, user-defined or unknown: cut out of a text before encoding."""
         return self._types[self._checked_id(token_id)] in _SPECIAL
 
-    def is_control(self, token_id: int) -> bool:
-        """Whether a token is a control token, which no plain text becomes."""
-        return self._types[self._checked_id(token_id)] == TokenType.CONTROL
-
     @cached_property
     def _splitter(self) -> SpecialSplitter:
         return SpecialSplitter(self._vocabulary)
@@ -167,6 +155,21 @@ class Tokenizer:
                 param="ids",
             )
         return int(token_id)
+
+
+def _adds(vocabulary: Vocabulary, name: str, default: bool, token_id: int | None) -> bool:
+    """Whether each text gets that token: as the file states, else as its kind of tokenizer does."""
+    key = f"{PREFIX}add_{name}_token"
+    stated = vocabulary.flags.get(f"add_{name}_token")
+    add = default if stated is None else stated
+    if not add or token_id is not None:
+        return add
+    if stated:
+        why = f"{key} is true"
+    else:
+        kind = "SentencePiece" if vocabulary.model == "llama" else f"the pre-tokenizer {vocabulary.pre!r}"
+        why = f"{kind} adds the {name} token unless {key} is false"
+    raise FormatError(f"{why}, but {PREFIX}{name}_token_id is missing; the file needs converting again")
 
 
 def _checked_text(text: str) -> str:

@@ -15,6 +15,10 @@ from edgellm.errors import FormatError, UnsupportedError
 
 PREFIX = "tokenizer.ggml."
 
+# Files state more ids (padding, separator, image, fim_pre), some of them outside the vocabulary: nothing
+# here reads those.
+_IDS = ("bos", "eos", "eot", "eom", "unk", "unknown")
+
 
 class TokenType(IntEnum):
     """`tokenizer.ggml.token_type`, as SentencePiece numbers them."""
@@ -67,14 +71,13 @@ def read_vocabulary(metadata: Mapping[str, Any], kinds: Iterable[str]) -> Vocabu
     tokens = _strings(metadata, "tokens")
     if not tokens:
         raise FormatError(f"{PREFIX}tokens is missing or empty: the file holds no vocabulary")
-    types = _numbers(metadata, "token_type", len(tokens), "iu")
     scores = _numbers(metadata, "scores", len(tokens), "fiu")
     return Vocabulary(
         model=model,
         pre=_text(metadata, PREFIX + "pre") or "default",
         name=_text(metadata, "general.name") or "",
         tokens=tokens,
-        types=np.full(len(tokens), TokenType.NORMAL, np.int32) if types is None else types.astype(np.int32),
+        types=_types(metadata, len(tokens)),
         scores=None if scores is None else scores.astype(np.float32),
         merges=_strings(metadata, "merges"),
         special_ids=_special_ids(metadata, len(tokens)),
@@ -117,17 +120,33 @@ def _numbers(metadata: Mapping[str, Any], name: str, length: int, kinds: str) ->
     return array
 
 
+def _types(metadata: Mapping[str, Any], length: int) -> NDArray[np.int32]:
+    """A TokenType for each token, or 0, which says nothing."""
+    types = _numbers(metadata, "token_type", length, "iu")
+    if types is None:
+        return np.full(length, TokenType.NORMAL, np.int32)
+    wrong = np.flatnonzero((types < 0) | (types > max(TokenType)))
+    if len(wrong):
+        raise FormatError(
+            f"{PREFIX}token_type[{wrong[0]}] is {types[wrong[0]]}; types are 0 to {max(TokenType)}; "
+            "the file is damaged, or needs converting again"
+        )
+    return types.astype(np.int32)
+
+
 def _special_ids(metadata: Mapping[str, Any], vocab_size: int) -> dict[str, int]:
     """`bos_token_id` and its like: {"bos": 1, ...}, each checked to be in the vocabulary."""
     found = {}
-    for key, value in metadata.items():
-        if not (key.startswith(PREFIX) and key.endswith("_token_id")):
+    for name in _IDS:
+        key = f"{PREFIX}{name}_token_id"
+        value = metadata.get(key)
+        if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | np.integer):
             raise FormatError(f"{key} is of type {type(value).__name__}, not an integer")
         if not 0 <= value < vocab_size:
             raise FormatError(f"{key} is {value}, but the vocabulary has ids 0 to {vocab_size - 1}")
-        found[key.removeprefix(PREFIX).removesuffix("_token_id")] = int(value)
+        found[name] = int(value)
     # The name that converters settled on for "unk".
     if "unknown" in found:
         found.setdefault("unk", found["unknown"])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 
-def test_an_empty_key_is_no_key(cli, fake):
-    ended = cli("serve", "--api-key", "")
+
+@pytest.mark.parametrize("option", ["--api-key", "--host"])
+def test_an_empty_key_or_host_is_none(cli, fake, option):
+    ended = cli("serve", option, "")
     assert (ended.code, ended.out) == (2, "")
-    assert ended.err == "edgellm: --api-key is empty: give a key, or leave the option out\n"
+    assert "at least one" in ended.err or "--host is empty" in ended.err
     assert fake.asked == []

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 from asgi_client import Client
 
+from edgellm.errors import UsageError
 from edgellm.server.config import ServerConfig
-from edgellm.server.guards import is_loopback
+from edgellm.server.guards import check_key, is_loopback
 
-KEYED = ServerConfig(api_key="secret-ü")
+KEYED = ServerConfig(api_key="secret-1")
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "127.0.0.1", "127.9.9.9", "::1", "app.localhost"])
@@ -19,6 +20,12 @@ def test_loopback_names(host):
 @pytest.mark.parametrize("host", ["", "0.0.0.0", "192.168.1.2", "example.com", "localhost.example.com", "::"])
 def test_other_names(host):
     assert not is_loopback(host)
+
+
+@pytest.mark.parametrize("key", ["", " key ", "two words", "schlüssel", "\udcff", "tab\t", "nul\0"])
+def test_a_key_that_no_client_can_send_is_refused(key):
+    with pytest.raises(UsageError, match="ASCII"):
+        check_key(key)
 
 
 def test_without_the_key_only_health_answers():
@@ -66,7 +73,9 @@ def test_pages_of_this_machine_may_read():
     assert "access-control-allow-credentials" not in answer.headers
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost.evil.example"])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://localhost.evil.example", "http://[bad"]
+)
 def test_other_pages_are_refused_before_anything_runs(origin):
     client = Client()
     answer = client.post("/v1/chat/completions", {"messages": []}, headers={"origin": origin})
@@ -91,3 +100,4 @@ def test_preflight_needs_no_key_and_names_the_headers():
     assert answer.status_code == 204
     assert answer.headers["access-control-allow-headers"] == "authorization,content-type"
     assert answer.headers["access-control-allow-origin"] == headers["origin"]
+    assert answer.headers["vary"] == "Origin"

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from asgi_client import Client
-from fake_engine import FakeTokenizer, Reply, fake_prompt
+from fake_engine import FakeEngine, FakeTokenizer, Reply, fake_prompt
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from tiny import tiny_llama
 
@@ -20,11 +21,22 @@ from edgellm.errors import EdgeLLMError
 from edgellm.loading import load
 from edgellm.sampling import SamplingParams
 from edgellm.server.config import ServerConfig
-from edgellm.server.metered import COUNTERS, HISTOGRAMS, Speed
+from edgellm.server.metered import COUNTERS, HISTOGRAMS, MeteredEngine, RequestMetrics, Speed
 from edgellm.server.metrics import ENGINE_COUNTERS, GAUGES
 from edgellm.server.model import ServedModel
 
 PROMPT = list(range(1, 151))
+
+
+def test_a_prompt_that_goes_back_is_not_counted_again():
+    """As one that had to make room does."""
+    metrics = RequestMetrics(CollectorRegistry())
+    engine = FakeEngine()
+    engine.submit = lambda request, deliver: [deliver(event) for event in events]
+    events, heard = [Progress(64, 100, 0), Progress(32, 100, 0), Progress(100, 100, 0)], []
+    MeteredEngine(engine, metrics.of("m")).submit(Request([1], SamplingParams()), heard.append)
+    assert heard == events
+    assert metrics._counters["prompt_tokens"].labels("m")._value.get() == 100
 
 
 class Read(dict):

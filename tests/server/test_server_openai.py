@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from asgi_client import Client, events
 from fake_engine import FakeEngine, Reply
 
+from edgellm.engine.request import TokenLogprob
 from edgellm.errors import EdgeLLMError
 from edgellm.server.config import ServerConfig
+from edgellm.server.shapes import Offsets, TextShape
 
 
 def test_a_chat_completion():
@@ -165,6 +169,37 @@ def test_log_probabilities_of_a_text():
     assert found["top_logprobs"] == [{"A": -0.25}] * 3
     chunks = events(Client(Reply(("ab", "c"))).post("/v1/completions", {**body, "stream": True}))
     assert chunks[1]["choices"][0]["logprobs"]["text_offset"] == [2]
+
+
+def test_tokens_that_are_parts_of_characters_keep_their_names_and_places():
+    data = ["ß".encode()[:1], "ß".encode()[1:], b"a", b"\xff", b"b"]
+    tokenizer = SimpleNamespace(token_bytes=data.__getitem__)
+    found = [TokenLogprob(i, -1.0, ((0, -2.0), (1, -3.0))) for i in range(len(data))]
+    whole = TextShape().logprobs(tokenizer, found, Offsets())
+    assert whole["text_offset"] == [0, 0, 1, 2, 3]
+    assert whole["tokens"] == ["bytes:\\xc3", "bytes:\\x9f", "a", "bytes:\\xff", "b"]
+    assert whole["top_logprobs"] == [{"bytes:\\xc3": -2.0, "bytes:\\x9f": -3.0}] * 5
+    offsets = Offsets()
+    streamed = [TextShape().logprobs(tokenizer, [f], offsets)["text_offset"][0] for f in found]
+    assert streamed == whole["text_offset"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_field_named_by_half_a_surrogate_is_ignored_like_others(stream):
+    client = Client()
+    answer = client.post("/v1/completions", {"prompt": "x", "\ud800": 1, "stream": stream})
+    assert answer.status_code == 200
+    assert answer.headers["x-edgellm-ignored"] == "%3F"
+    assert client.engine.running == set()
+
+
+def test_more_prompts_than_ever_fit_are_no_matter_of_waiting():
+    client = Client(engine=FakeEngine(max_requests=2))
+    answer = client.post("/v1/completions", {"prompt": ["x", "y", "z"]})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "prompt"
+    assert "3 prompts, and this server takes 2" in answer.json()["error"]["message"]
+    assert client.engine.requests == []
 
 
 def test_several_prompts_run_together_or_not_at_all():
