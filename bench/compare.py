@@ -79,7 +79,7 @@ class Model:
             return cls(
                 path,
                 graph.vocab_size,
-                sum(file.tensors[w].nbytes for w in graph.weights()),
+                sum(file.tensors[w].nbytes for w in graph.weights_of_a_step()),
                 sum(2 * w.shape[0] * w.shape[1] for w in weights),
             )
 

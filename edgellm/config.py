@@ -16,7 +16,7 @@ from pathlib import Path
 from edgellm.errors import UsageError
 
 DEFAULT_MODEL = "smollm2:135m"
-_MOST_DIGITS = 6  # of a count of threads
+MAX_THREADS = 1024  # more than any machine has cores; the system may not be able to start so many
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,9 @@ def load_config() -> Config:
 def _threads(text: str | None) -> int | None:
     if not text:
         return None
-    if not text.isdecimal() or len(text) > _MOST_DIGITS or int(text) < 1:
+    if not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= MAX_THREADS:
         shown = repr(text) if len(text) < 40 else f"{text[:20]!r} and so on, {len(text)} characters in all"
-        raise UsageError(
-            f"EDGELLM_THREADS is {shown}: it must be a whole number from 1 to {10**_MOST_DIGITS - 1}"
-        )
+        raise UsageError(f"EDGELLM_THREADS is {shown}: it must be a whole number from 1 to {MAX_THREADS}")
     return int(text)
 
 

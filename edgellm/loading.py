@@ -20,7 +20,7 @@ from edgellm.backends.base import (
     slot_bytes,
 )
 from edgellm.chat import ChatTemplate, default_template
-from edgellm.config import load_config
+from edgellm.config import MAX_THREADS
 from edgellm.early import Watch
 from edgellm.engine import Engine, EngineConfig
 from edgellm.engine.check import pools
@@ -35,7 +35,6 @@ _LOG = logging.getLogger("edgellm")
 _MAX_TOKENS = 256  # of a step: a prefill chunk of 100 ms is seldom longer
 _MAX_EMBED_TOKENS = 2048  # of a step that takes whole texts
 _MAX_OUTPUTS = 64
-_MAX_THREADS = 1024
 _SAMPLING_KEYS = {  # of general.sampling.*, and the fields they set
     "temp": "temperature",
     "top_k": "top_k",
@@ -147,7 +146,7 @@ def load(
         max_sequences=max_sequences,
         memory_limit=memory_limit,
     )
-    _check_threads(threads or load_config().threads)
+    _check_threads(threads)
     backend_class = backends.find(backend)
     sizes = partial(
         configure,
@@ -209,8 +208,8 @@ def _check_counts(**counts: int | None) -> None:
 
 def _check_threads(threads: int | None) -> None:
     """UsageError for more threads than any machine has, which the system may not be able to start."""
-    if threads is not None and threads > _MAX_THREADS:
-        raise UsageError(f"threads is {threads}, and may be {_MAX_THREADS} at most", "threads")
+    if threads is not None and threads > MAX_THREADS:
+        raise UsageError(f"threads is {threads}, and may be {MAX_THREADS} at most", "threads")
 
 
 def configure(

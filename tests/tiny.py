@@ -19,9 +19,10 @@ def tiny_llama(
     metadata: dict[str, object] | None = None,
     seed: int = 0,
     shape: tuple[int, int, int, int] = (HIDDEN, HEADS, KV_HEADS, FFN),
+    tied: bool = True,
 ) -> Path:
     """Write it to `path`. `kinds` gives a tensor's type by the last part of its name (attn_q, ffn_down,
-    token_embd, ...); `shape` the sizes that the constants above name.
+    token_embd, ...); `shape` the sizes that the constants above name. If not `tied`, it has an output matrix.
     """
     hidden, heads, kv_heads, ffn = shape
     rng = np.random.default_rng(seed)
@@ -38,6 +39,8 @@ def tiny_llama(
 
     head_dim = hidden // heads
     matrix("token_embd.weight", VOCAB, hidden)
+    if not tied:
+        matrix("output.weight", VOCAB, hidden)
     vector("output_norm.weight", hidden)
     for i in range(LAYERS):
         vector(f"blk.{i}.attn_norm.weight", hidden)

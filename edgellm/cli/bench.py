@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgellm.cli.options import DEFAULT, Json, Model
+from edgellm.config import MAX_THREADS
 from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
     from edgellm.backends.profile import OpTime
     from edgellm.cli.measure import Result
+
+_MAX_BATCH = 4096
 
 
 def bench(
@@ -42,8 +45,8 @@ def bench(
         raise UsageError(
             "--prompt-tokens and --gen-tokens are both 0, which leaves nothing to measure", "prompt_tokens"
         )
-    counts = numbers(threads, "threads") if threads else [None]
-    batches = numbers(batch, "batch")
+    counts = numbers(threads, "threads", MAX_THREADS) if threads else [None]
+    batches = numbers(batch, "batch", _MAX_BATCH)
     from edgellm.cli.measure import Workload, measure
     from edgellm.cli.progress import ProgressShow
 
@@ -60,11 +63,12 @@ def bench(
         print(json.dumps([r.as_json() for r in results]))
 
 
-def numbers(text: str, name: str) -> list[int]:
+def numbers(text: str, name: str, most: int) -> list[int]:
     """The numbers of `1,2,8`. UsageError if they are none."""
     parts = [p.strip() for p in text.split(",")]
-    if not all(p.isascii() and p.isdecimal() and 0 < int(p) <= 4096 for p in parts):
-        raise UsageError(f"--{name} is {text!r}: give whole numbers from 1 to 4096, such as 1,2", name)
+    if not all(p.isascii() and p.isdecimal() and len(p) < 10 and 0 < int(p) <= most for p in parts):
+        shown = repr(text) if len(text) < 40 else f"{text[:20]!r} and so on"
+        raise UsageError(f"--{name} is {shown}: give whole numbers from 1 to {most}, such as 1,2", name)
     return [int(p) for p in parts]
 
 

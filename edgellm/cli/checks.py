@@ -150,6 +150,7 @@ def versions(problems: list[str]) -> Facts:
 
 def compiler(problems: list[str]) -> Facts:
     """Whether kernels compile and load: tried in a child process, which an unfit CPU or library may kill."""
+    targets.choose(load_config().target)  # what is wrong with the settings is no fault of the compiler's
     path = os.pathsep.join([str(Path(backends.__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PYTHONPATH": path.rstrip(os.pathsep)}
     command = [sys.executable, "-P", "-c", _TRIAL]

@@ -134,7 +134,8 @@ def _retry(session: Session, rest: str) -> None:
 
 def _edit(session: Session, rest: str) -> None:
     """take the last message back, to change it and ask again"""
-    session.draft = session.conversation.take_back()
+    text = session.conversation.take_back()
+    session.draft = f"{FENCE}{text}{FENCE}" if text.startswith(("/", FENCE)) else text
 
 
 def _undo(session: Session, rest: str) -> None:

@@ -17,8 +17,8 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
 from edgellm.cli.commands import ARGUMENTS, COMMANDS
+from edgellm.cli.session import MORE
 
-MORE = "... "
 HISTORY_BYTES = 2**20  # of input lines; when there are more, the older half goes
 _ENTRY = b"\n# "  # begins one in the file
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgellm.cli.options import Json, KVType, LowMemory, Threads
+from edgellm.cli.texts import printable
 
 if TYPE_CHECKING:
     from edgellm.cli.contents import Contents, Memory
@@ -47,8 +48,8 @@ def inspect(
 def _lines(c: Contents) -> list[str]:
     types = ", ".join(f"{kind} x {count}" for kind, count in c.tensor_types.items())
     rows: list[tuple[str, Any]] = [
-        ("name", c.name or "-"),
-        ("architecture", c.architecture or "-"),
+        ("name", printable(c.name or "-")),
+        ("architecture", printable(c.architecture or "-")),
         ("parameters", f"{c.parameters / 1e6:,.1f} million"),
         ("file", f"{mib(c.file_bytes)}, {c.path}"),
         ("tensor types", types or "no tensors"),

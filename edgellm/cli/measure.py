@@ -63,7 +63,7 @@ def _op_as_json(op: OpTime) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Timed:
-    """A run of a test: seconds, tokens, and steps, each of which reads all weights."""
+    """A run of a test: seconds, tokens, and steps, each of which reads the weights."""
 
     seconds: float
     tokens: int
@@ -76,7 +76,7 @@ def measure(name: str, threads: int | None, work: Workload, progress: LoadProgre
     with open_gguf(path) as file:
         graph = models.build(file)
         check_sizes(graph, work)
-        weight_bytes = sum(file.tensors[w].nbytes for w in graph.weights())
+        weight_bytes = sum(file.tensors[w].nbytes for w in graph.weights_of_a_step())
         config = _config(graph, work, threads)
         with closing(backends.find("auto")(graph, file, config, progress)) as backend:
             count = threads or _default_threads()

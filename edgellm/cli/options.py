@@ -9,10 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from edgellm.config import DEFAULT_MODEL
+from edgellm.config import DEFAULT_MODEL, MAX_THREADS
 
 Model = Annotated[str, typer.Argument(metavar="[MODEL]", help="A name, a path, or hf.co/USER/REPO[:QUANT].")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads that compute.", show_default="all cores")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, max=MAX_THREADS, help="Threads that compute.", show_default="all cores")
+]
 Ctx = Annotated[
     int | None, typer.Option(min=1, help="Tokens of context.", show_default="the model's, within memory")
 ]

@@ -31,13 +31,15 @@ def with_piped(prompt: str) -> str:
 
 
 def _something_comes() -> bool:
-    """Whether standard input is a file, or a pipe into which something is written before long."""
+    """Whether standard input is a file, or a pipe (a socket, from some programs) into which something is
+    written before long.
+    """
     try:
         number = sys.stdin.fileno()
         mode = os.fstat(number).st_mode
     except (AttributeError, OSError, ValueError):  # closed, or replaced by what is no file
         return False
-    if not stat.S_ISFIFO(mode):
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
         return stat.S_ISREG(mode)
     if select.select([number], [], [], _WAIT_S)[0]:
         return True

@@ -100,9 +100,9 @@ def _read(editor: PromptSession[Any], state: Session) -> tuple[str, bool]:
     if not text.lstrip().startswith(FENCE):
         return text.strip(), False
     text = text.lstrip().removeprefix(FENCE)
-    while FENCE not in text:
+    while not text.rstrip().endswith(FENCE):
         text += "\n" + _text(editor.prompt(MORE))
-    return text.partition(FENCE)[0].strip(), True
+    return text.rstrip().removesuffix(FENCE).strip(), True
 
 
 def _text(typed: str) -> str:

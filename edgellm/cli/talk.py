@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
+from edgellm.cli.texts import printable
 from edgellm.engine.request import Chunk, Event, Failed, Finished, FinishReason, Progress, Request, Timings
 from edgellm.sampling import SamplingParams
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 _WAIT_SECONDS = 0.1  # between looks at whether Ctrl-C was pressed, where a wait cannot be interrupted
 _QUIET_SECONDS = 1.0  # of a prompt being read, before anything is said about it
-_KEPT = "\n\t"
 
 
 @dataclass
@@ -111,6 +111,6 @@ def stats_line(timings: Timings, load_s: float | None = None) -> str:
 def write(text: str) -> None:
     """Show a piece of a model's text; a terminal gets no control characters from it."""
     if sys.stdout.isatty():
-        text = "".join(c for c in text if c in _KEPT or (c >= " " and not "\x7f" <= c <= "\x9f"))
+        text = printable(text, kept="\n\t")
     sys.stdout.write(text)
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Texts that a command reads."""
+"""Texts that a command reads, and shows."""
 
 from __future__ import annotations
 
@@ -16,3 +16,8 @@ def read_text(file: Path | None) -> str:
     except UnicodeDecodeError as error:
         where = "standard input" if file is None else str(file)
         raise UsageError(f"{where} is not UTF-8: byte {error.start} is {data[error.start]:#04x}") from None
+
+
+def printable(text: str, kept: str = "") -> str:
+    """Without control characters, which a terminal would obey, but for those that are kept."""
+    return "".join(c for c in text if c in kept or (c >= " " and not "\x7f" <= c <= "\x9f"))

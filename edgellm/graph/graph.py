@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from edgellm.graph.ops import Embed, Op
+
 if TYPE_CHECKING:
     from edgellm.graph.builder import Builder
-    from edgellm.graph.ops import Op
 
 
 @dataclass(frozen=True)
@@ -114,3 +115,8 @@ class Graph:
     def weights(self) -> dict[str, Weight]:
         """Every weight that the graph uses, by name."""
         return {w.name: w for node in self.nodes for w in node.weights if w is not None}
+
+    def weights_of_a_step(self) -> dict[str, Weight]:
+        """Those that a step reads whole: of a table in which it only looks tokens up it reads a few rows."""
+        readers = (node for node in self.nodes if not isinstance(node.op, Embed))
+        return {w.name: w for node in readers for w in node.weights if w is not None}

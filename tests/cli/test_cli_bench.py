@@ -95,14 +95,26 @@ def test_more_tokens_than_the_context_is_wrong_usage(cli, model):
     assert "1024" in ended.err
 
 
-@pytest.mark.parametrize("text", ["", "0", "1,", "a", "-1", "1.5", "9999"])
+def test_a_table_that_is_only_looked_up_is_not_counted(cli, tmp_path, monkeypatch):
+    monkeypatch.setattr(backends, "find", lambda name: ReferenceBackend)
+    sizes = ["--prompt-tokens", "0", "--gen-tokens", "1", "--threads", "1", "--repeat", "1", "--json"]
+    read = []
+    for name in ("tied", "untied"):
+        path = tiny_llama(tmp_path / f"{name}.gguf", tied=name == "tied")
+        [result] = cli("bench", str(path), *sizes).json
+        read.append(result["gigabytes_per_second"] / result["samples"][0])
+    assert read[0] == pytest.approx(read[1])
+
+
+@pytest.mark.parametrize("text", ["", "0", "1,", "a", "-1", "1.5", "9999", "1" * 5000])
 def test_numbers_that_are_none(text):
-    with pytest.raises(UsageError):
-        numbers(text, "batch")
+    with pytest.raises(UsageError, match="from 1 to 4096") as caught:
+        numbers(text, "batch", 4096)
+    assert len(str(caught.value)) < 120
 
 
 def test_numbers():
-    assert numbers("1, 8", "batch") == [1, 8]
+    assert numbers("1, 8", "batch", 8) == [1, 8]
 
 
 def test_a_profile_names_the_ops(cli, tmp_path):

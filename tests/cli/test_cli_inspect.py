@@ -92,6 +92,13 @@ def test_no_matrix_is_read(tiny, monkeypatch):
         assert all(len(file.tensors[name].shape) == 1 for name in read)
 
 
+def test_a_file_cannot_speak_to_the_terminal(cli, tmp_path):
+    name = "evil\x1b]0;title\x07\x9b31m name\nproblem none"
+    path = tiny_llama(tmp_path / "evil.gguf", metadata={"general.name": name})
+    assert cli("inspect", str(path)).out.splitlines()[0] == "name           evil]0;title31m nameproblem none"
+    assert cli("inspect", str(path), "--json").json["name"] == name
+
+
 def test_an_unknown_architecture_is_shown_and_said(cli, tmp_path):
     path = tmp_path / "new.gguf"
     write_gguf(path, "brandnew", {"brandnew.context_length": 99}, {"a.weight": np.ones((4, 8), np.float32)})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -66,6 +67,16 @@ def test_stdin_comes_before_the_prompt(default_model, tmp_path):
     by_pipe = run(default_model, "Sum this up:", *ASKED[1:], "--json", input="A small house.\n")
     assert json.loads(by_pipe.stdout)["token_ids"] == whole["token_ids"]
     assert json.loads(by_pipe.stdout)["prompt_tokens"] == whole["prompt_tokens"]
+
+
+def test_a_socket_is_read_as_a_pipe_is(monkeypatch):
+    """Some programs give one to those that they start."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, os.fdopen(os.dup(theirs.fileno())) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        ours.sendall(b"text")
+        ours.shutdown(socket.SHUT_WR)
+        assert piped.with_piped("Hi") == "text\n\nHi"
 
 
 def test_a_pipe_in_which_nothing_comes_is_not_waited_for(monkeypatch, capsys):

@@ -97,7 +97,9 @@ def test_control_c_at_the_prompt_stays_and_control_d_leaves(terminal):
     assert ended(terminal) == 0
 
 
-@pytest.mark.parametrize("typed", ["one" + ALT_ENTER + "two", '"""one' + ENTER + 'two"""'])
+@pytest.mark.parametrize(
+    "typed", ["one" + ALT_ENTER + "two", '"""one' + ENTER + 'two"""', '"""one' + ENTER + 'two""" ']
+)
 def test_several_lines_are_one_turn(terminal, typed):
     terminal.send(typed + ENTER)
     terminal.expect("answer")
@@ -114,6 +116,15 @@ def test_commands(terminal, typed, says):
     terminal.send(typed + ENTER)
     terminal.expect(says)
     terminal.expect_exact(READY)
+
+
+def test_what_follows_a_fence_within_a_line_is_not_lost(terminal):
+    terminal.send('"""a""" b' + ENTER + 'c"""' + ENTER)
+    terminal.expect("answer")
+    terminal.expect_exact(READY)
+    terminal.send("/stats" + ENTER)
+    terminal.expect(r"prompt (\d+) tokens")
+    assert int(terminal.match[1]) == len('<user>a""" b\nc')
 
 
 def test_fences_make_a_message_of_what_looks_like_a_command(terminal):
