@@ -9,14 +9,12 @@ Steps of all kinds are taken in turn, after a context of 64 tokens; figures are 
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 
+import arguments
 from engines import Ours, Setup
 from machine import Machine
-
-from edgellm.hub import resolve
 
 CONTEXT, SEQUENCES = 64, 8
 STEPS = {"one": (1, 1), "four": (1, 4), "eight sequences": (SEQUENCES, 1)}  # sequences, tokens of each
@@ -36,15 +34,12 @@ def measure(engine: Ours, rounds: int) -> dict[str, float]:
 
 def main() -> None:
     """Parse the command line and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("model", nargs="?", default="smollm2:135m")
-    parser.add_argument("--threads", default="1,2")
-    parser.add_argument("--rounds", type=int, default=13)
+    parser = arguments.parser(__doc__)
+    parser.add_argument("--threads", type=arguments.counts, default=[1, 2])
+    parser.add_argument("--rounds", type=arguments.positive, default=13)
     options = parser.parse_args()
-    path, machine = str(resolve(options.model)), Machine()
-    for threads in map(int, options.threads.split(",")):
+    path, machine = arguments.path_of(options.model), Machine()
+    for threads in options.threads:
         engine = Ours(Setup(path, threads, CONTEXT + 32, SEQUENCES))
         engine.fill(list(range(CONTEXT)))
         bandwidth = machine.read_bandwidth(threads)

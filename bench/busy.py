@@ -9,14 +9,12 @@ medians of tokens per second.
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
 import statistics
 
+import arguments
 from engines import Ours, Setup
-
-from edgellm.hub import resolve
 
 TOKENS = 48
 
@@ -44,20 +42,16 @@ def rate(engine: Ours, neighbours: int) -> float:
 
 def main() -> None:
     """Parse the command line and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("model", nargs="?", default="smollm2:135m")
-    parser.add_argument("--neighbours", default="0,1,2")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = arguments.parser(__doc__)
+    parser.add_argument("--neighbours", type=arguments.counts_or_none, default=[0, 1, 2])
+    parser.add_argument("--rounds", type=arguments.positive, default=5)
     options = parser.parse_args()
-    path, most = str(resolve(options.model)), os.cpu_count() or 1
+    path, most = arguments.path_of(options.model), os.cpu_count() or 1
     engines = {threads: Ours(Setup(path, threads, 128)) for threads in sorted({1, most})}
-    counts = [int(n) for n in options.neighbours.split(",")]
     found: dict[tuple[int, int], list[float]] = {}
     for _ in range(options.rounds):
         for threads, engine in engines.items():
-            for neighbours in counts:
+            for neighbours in options.neighbours:
                 found.setdefault((threads, neighbours), []).append(rate(engine, neighbours))
     for (threads, neighbours), rates in found.items():
         spread = f"({min(rates):.1f}-{max(rates):.1f})"

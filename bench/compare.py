@@ -28,6 +28,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import arguments
 import numpy as np
 from engines import Engine, LlamaCpp, Ours, Setup, system_info
 from machine import TARGET, Machine
@@ -35,7 +36,6 @@ from machine import TARGET, Machine
 from edgellm import models
 from edgellm.gguf import open_gguf
 from edgellm.graph import ops
-from edgellm.hub import resolve
 
 DEFAULT_TESTS = "pp128,pp512,tg64,tg64@2048,tg32x4,tg32x8"
 
@@ -52,11 +52,19 @@ class Test:
 
     @classmethod
     def parse(cls, name: str) -> Test:
-        match = re.fullmatch(r"(pp|tg)(\d+)(?:@(\d+))?(?:x(\d+))?", name)
+        n = "([1-9][0-9]{0,6})"
+        match = re.fullmatch(f"(?:pp{n}|tg{n}(?:@{n})?(?:x{n})?)", name)
         if match is None:
-            raise SystemExit(f"compare.py: test {name!r} is none of ppN, tgN, tgN@CONTEXT, tgNxSEQUENCES")
-        kind, tokens, context, sequences = match.groups()
-        return cls(name, kind, int(tokens), int(context or 0), int(sequences or 1))
+            raise argparse.ArgumentTypeError(
+                f"{name[:40]!r} is none of ppN, tgN, tgN@CONTEXT, tgNxSEQUENCES, with numbers of at least 1"
+            )
+        prompt, tokens, context, sequences = match.groups()
+        return cls(name, name[:2], int(prompt or tokens), int(context or 0), int(sequences or 1))
+
+    @classmethod
+    def parse_all(cls, names: str) -> list[Test]:
+        """Tests by their names, with commas between."""
+        return [cls.parse(name) for name in names.split(",")]
 
 
 @dataclass(frozen=True)
@@ -146,21 +154,18 @@ def heading() -> str:
 
 def main() -> None:
     """Parse the command line and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("model", nargs="?", default="smollm2:135m")
-    parser.add_argument("--tests", default=DEFAULT_TESTS)
-    parser.add_argument("--threads", default="1,2")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = arguments.parser(__doc__)
+    parser.add_argument("--tests", type=Test.parse_all, default=DEFAULT_TESTS)
+    parser.add_argument("--threads", type=arguments.counts, default=[1, 2])
+    parser.add_argument("--rounds", type=arguments.positive, default=5)
     parser.add_argument("--kv-type", choices=("f32", "f16", "q8_0"), default="f16")
     parser.add_argument("--markdown", action="store_true", help="rows of a table instead of JSON")
     options = parser.parse_args()
-    model = Model.open(str(resolve(options.model)))
+    model = Model.open(arguments.path_of(options.model))
     print(f"# {heading()}", flush=True)
     machine = Machine()
-    for threads in map(int, options.threads.split(",")):
-        for test in map(Test.parse, options.tests.split(",")):
+    for threads in options.threads:
+        for test in options.tests:
             row = compare(model, test, threads, options.rounds, options.kv_type, machine)
             print(markdown(row) if options.markdown else json.dumps(row), flush=True)
 

@@ -105,9 +105,7 @@ class LlamaCpp(Engine):
     """llama.cpp through the low-level functions of llama-cpp-python, at its defaults."""
 
     def __init__(self, setup: Setup) -> None:
-        import llama_cpp as peer
-
-        self._peer: Any = peer
+        self._peer = peer = llama_cpp()
         self._silent = peer.llama_log_callback(lambda level, text, data: None)
         peer.llama_log_set(self._silent, ctypes.c_void_p(0))
         peer.llama_backend_init()
@@ -174,6 +172,13 @@ class LlamaCpp(Engine):
 
 def system_info() -> str:
     """What the peer says it was built for."""
-    import llama_cpp as peer
+    return str(llama_cpp().llama_print_system_info().decode().strip())
 
-    return str(peer.llama_print_system_info().decode().strip())
+
+def llama_cpp() -> Any:
+    """The peer's module. Ends the script where it is not installed."""
+    try:
+        import llama_cpp as peer
+    except ModuleNotFoundError as error:
+        raise SystemExit(f"{error}: pip install -e '.[bench]' brings it") from error
+    return peer

@@ -10,13 +10,14 @@ the step's header. Rounds go through all cases in turn; figures are medians.
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
+
+import arguments
 
 import edgellm
 from edgellm.backends.cpu import header
@@ -80,19 +81,17 @@ def measure(llm: edgellm.LLM, tokens: int, **case: Any) -> tuple[float, float, f
 
 def main() -> None:
     """Parse the command line and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("model", nargs="?", default="smollm2:135m")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--tokens", type=int, default=25)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser = arguments.parser(__doc__)
+    parser.add_argument("--threads", type=arguments.positive, default=os.cpu_count() or 1)
+    parser.add_argument("--tokens", type=arguments.positive, default=25)
+    parser.add_argument("--rounds", type=arguments.positive, default=7)
     options = parser.parse_args()
+    path = arguments.path_of(options.model)
     for owner, name in ((Core, "finish"), (GenerationJob, "draw"), (header, "DrawTable")):
         timed(owner, name)
     time_plans()
     found: defaultdict[str, list[tuple[float, float, float]]] = defaultdict(list)
-    with edgellm.LLM(options.model, threads=options.threads, context_length=512) as llm:
+    with edgellm.LLM(path, threads=options.threads, context_length=512) as llm:
         for _ in range(options.rounds):
             for name, case in CASES.items():
                 found[name].append(measure(llm, options.tokens, **case))

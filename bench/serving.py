@@ -9,7 +9,6 @@ events: a client that does more on the same cores takes their time.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -20,9 +19,8 @@ import subprocess
 import sys
 import time
 
+import arguments
 from engines import Ours, Setup
-
-from edgellm.hub import resolve
 
 PROMPT = list(range(8, 16))
 HOST = "127.0.0.1"
@@ -72,24 +70,20 @@ def ask(port: int, clients: int, tokens: int, stream: bool) -> float:
 
 def main() -> None:
     """Parse the command line and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("model", nargs="?", default="smollm2:135m")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--clients", default="1,8")
-    parser.add_argument("--tokens", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = arguments.parser(__doc__)
+    parser.add_argument("--threads", type=arguments.positive, default=os.cpu_count() or 1)
+    parser.add_argument("--clients", type=arguments.counts, default=[1, 8])
+    parser.add_argument("--tokens", type=arguments.positive, default=100)
+    parser.add_argument("--rounds", type=arguments.positive, default=5)
     options = parser.parse_args()
-    counts = [int(n) for n in options.clients.split(",")]
-    path = str(resolve(options.model))
-    bare = Ours(Setup(path, options.threads, 128 + options.tokens, max(counts)))
+    path = arguments.path_of(options.model)
+    bare = Ours(Setup(path, options.threads, 128 + options.tokens, max(options.clients)))
     server, port = start(path, options.threads)
     found: dict[tuple[int, str], list[float]] = {}
     try:
         ask(port, 1, 8, True)
         for _ in range(options.rounds):
-            for n in counts:
+            for n in options.clients:
                 seconds = bare.decode(list(range(options.tokens)), n)
                 found.setdefault((n, "backend"), []).append(n * options.tokens / seconds)
                 for stream in (False, True):

@@ -34,7 +34,6 @@ class Shape:
     ffn: int
     vocab: int
     theta: float
-    tied: bool = True
 
 
 SHAPES = {

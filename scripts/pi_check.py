@@ -107,4 +107,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("scripts/pi runs this, with the folder of the emulators")
     main(Path(sys.argv[1]))
