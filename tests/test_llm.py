@@ -1,4 +1,4 @@
-"""The whole library over a tiny random model on the reference backend."""
+"""The whole library over a tiny random model, on the reference backend where it is not said otherwise."""
 
 import _thread
 import gc
@@ -12,6 +12,7 @@ import weakref
 
 import numpy as np
 import pytest
+from tiny import tiny_llama
 
 import edgellm
 from edgellm import SamplingParams
@@ -314,10 +315,13 @@ def test_a_closed_model_says_so(model_path):
         llm.generate("the")
 
 
-def test_loading_tells_its_progress(model_path):
-    told = []
-    edgellm.LLM(model_path, backend="reference", progress=lambda *args: told.append(args)).close()
-    assert all(len(args) == 3 for args in told)
+def test_loading_tells_its_progress(tmp_path):
+    path, told = tiny_llama(tmp_path / "tiny.gguf"), []
+    edgellm.LLM(path, context_length=64, progress=lambda *args: told.append(args)).close()
+    steps = [(done, total) for what, done, total in told if what == "packing weights"]
+    assert steps[0] == (0, steps[-1][1])
+    assert steps[-1][0] == steps[-1][1] > 0
+    assert steps == sorted(steps)
 
 
 @pytest.mark.parametrize("on_engines_thread", [False, True])
