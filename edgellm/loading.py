@@ -20,7 +20,7 @@ from edgellm.backends.base import (
     slot_bytes,
 )
 from edgellm.chat import ChatTemplate, default_template
-from edgellm.config import MAX_THREADS
+from edgellm.config import MAX_THREADS, load_config
 from edgellm.early import Watch
 from edgellm.engine import Engine, EngineConfig
 from edgellm.engine.check import pools
@@ -146,7 +146,7 @@ def load(
         max_sequences=max_sequences,
         memory_limit=memory_limit,
     )
-    _check_threads(threads)
+    _check_threads(threads or load_config().threads)
     backend_class = backends.find(backend)
     sizes = partial(
         configure,
