@@ -451,7 +451,7 @@ def test_wrong_options_are_wrong_usage(model_path, options, words):
 
 def test_wrong_thread_counts_of_the_environment_are_wrong_usage(model_path, monkeypatch):
     monkeypatch.setenv("EDGELLM_THREADS", "9999")
-    with pytest.raises(edgellm.UsageError, match="EDGELLM_THREADS is .9999.: .* to 1024"):
+    with pytest.raises(edgellm.UsageError, match=r"EDGELLM_THREADS is .9999.: .* to 1024"):
         edgellm.LLM(model_path, backend="reference")
 
 
