@@ -15,7 +15,9 @@ MAX_ITEMS = 2**20  # of one list
 MAX_PARTS = 2**18  # of a list or mapping that the template makes, with all in it, each mention counted
 MAX_DEPTH = 200  # of lists in lists
 MAX_BITS = 2**16  # of an integer
-MAX_SECONDS = 1.0  # of this thread's own time
+MAX_SECONDS = 1.0  # of this thread's own time, for 200 messages
+_MESSAGES = 200  # for each that many more, as long again: templates look back at all before each message
+_MOST = 5  # times as long, at most
 _ITEM_BYTES = 80  # of a short text, or a pair, which a list made by a function may be full of
 
 PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
@@ -28,10 +30,14 @@ class BudgetExceededError(Exception):
 
 
 class Budget:
-    """Counts what one rendering uses. BudgetExceededError when it is too much."""
+    """Counts what one rendering uses. BudgetExceededError when it is too much.
 
-    def __init__(self) -> None:
-        self._deadline = time.thread_time() + MAX_SECONDS
+    `messages` are how many it renders: more have more time.
+    """
+
+    def __init__(self, messages: int = 0) -> None:
+        self._seconds = MAX_SECONDS * min(max(1, messages / _MESSAGES), _MOST)
+        self._deadline = time.thread_time() + self._seconds
         self._bytes = 0
         # By id: a container, kept alive, its parts, and its depth.
         self._known: dict[int, tuple[Any, int, int]] = {}
@@ -44,7 +50,7 @@ class Budget:
     def tick(self) -> None:
         """A step: an iteration of a loop, a call, a comparison."""
         if time.thread_time() > self._deadline:
-            raise BudgetExceededError(f"it ran for more than {MAX_SECONDS:g} s")
+            raise BudgetExceededError(f"it ran for more than {self._seconds:g} s")
 
     def spend(self, nbytes: int) -> None:
         """Account for memory."""
@@ -113,8 +119,9 @@ def current_budget() -> Budget:
     return _current.get() or Budget()
 
 
-def start_budget() -> Budget:
-    budget = Budget()
+def start_budget(messages: int) -> Budget:
+    """The budget of a rendering of that many messages."""
+    budget = Budget(messages)
     _current.set(budget)
     return budget
 

@@ -9,8 +9,8 @@ from jinja2 import Environment
 from jinja2.filters import make_multi_attrgetter
 
 from edgellm.chat.budget import Ticking, bounded
+from edgellm.chat.formats import check_percent
 from edgellm.chat.guards import (
-    check_format,
     check_join,
     check_lines,
     check_padding,
@@ -73,7 +73,7 @@ def _attributes(environment: Environment, items: list[Any], attribute: Any) -> l
 
 
 def _check_format(value: Any, *args: Any, **kwargs: Any) -> None:
-    check_format(value, [*args, *kwargs.values()])
+    check_percent(value, [*args, *kwargs.values()])
 
 
 def _check_lines(value: Any, *args: Any, **kwargs: Any) -> None:

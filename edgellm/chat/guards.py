@@ -5,7 +5,6 @@ The budget sees a value when it has been made. A text padded to 10**12 character
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
@@ -21,18 +20,16 @@ from edgellm.chat.budget import (
     check_chars,
     check_items,
 )
+from edgellm.chat.formats import check_percent
 from edgellm.chat.printing import printed_size
 
 MAX_SETTING = 1000  # of a number that is multiplied, or an exponent
-_WIDE = re.compile(r"\d{5,}|%[-#0 +\d.]*\*|%\([^)%]*\)[-#0 +\d.]*\*|\{[^{}]*\{")
-_WIDTH = re.compile(r"\d+")
-_FIELD = 330  # characters of the longest float
 
 
 def check_operator(operator: str, left: Any, right: Any) -> None:
     """Before `left operator right`."""
     if isinstance(left, str | bytes) and operator == "%":
-        check_format(left, right if isinstance(right, tuple) else [right])
+        check_percent(left, right if isinstance(right, tuple) else [right])
     elif operator == "+":
         check_chars(_length(left) + _length(right))
     elif operator == "*":
@@ -56,18 +53,6 @@ def _check_product(left: Any, right: Any) -> None:
 
 def _length(value: Any) -> int:
     return len(value) if isinstance(value, str | bytes | list | tuple) else 0
-
-
-def check_format(template: Any, arguments: Iterable[Any]) -> None:
-    """Before %-formatting or `str.format`: no computed or enormous widths, no flood of repetitions."""
-    printed_size(template)
-    text = str(template)
-    if _WIDE.search(text):
-        raise BudgetExceededError(f"the width in the format {text[:40]!r} is over 9999, or computed")
-    fields = text.count("%") + text.count("{")
-    longest = max(map(printed_size, arguments), default=0)
-    width = max(map(int, _WIDTH.findall(text)), default=0) if fields else 0
-    check_chars(len(text) + fields * (longest + width + _FIELD))
 
 
 def check_replace(text: Any, old: Any = "", new: Any = "", *_: Any, **__: Any) -> None:

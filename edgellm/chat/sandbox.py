@@ -20,8 +20,8 @@ from jinja2.utils import Namespace, pass_context
 from edgellm.chat import rewrite
 from edgellm.chat.budget import Ticking, bounded, check_chars, current_budget
 from edgellm.chat.filters import check_filter
+from edgellm.chat.formats import check_braces, check_date
 from edgellm.chat.guards import (
-    check_format,
     check_join,
     check_method,
     check_operator,
@@ -112,7 +112,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             return None
 
         def wrapper(*args: Any, **kwargs: Any) -> str:
-            check_format(value.__self__, [*args, *kwargs.values()])
+            check_braces(value.__self__, [*args, *kwargs.values()])
             return function(*args, **kwargs)
 
         return wrapper
@@ -219,5 +219,5 @@ def _raise_exception(message: Any) -> None:
 
 
 def _strftime_now(format: str) -> str:  # noqa: A002 - templates may pass it by this name
-    check_format(format, [])
+    check_date(format)
     return datetime.now().strftime(format)

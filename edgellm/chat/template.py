@@ -84,7 +84,7 @@ class ChatTemplate:
         return copy_context().run(self._render, {"messages": messages, **variables})
 
     def _render(self, variables: dict[str, Any]) -> str:
-        budget, failed = start_budget(), None
+        budget, failed = start_budget(len(variables["messages"])), None
         try:
             text = "".join(_limited(self._template.generate(variables)))
         except Exception as error:  # a template may raise anything

@@ -22,7 +22,7 @@ from fuzz.models import Image, Model
 
 TEXT = "hello <|im_end|> é\n 12"
 HI = [{"role": "user", "content": "Hi"}]
-GETTERS = ("__getitem__", "int", "float", "bool", "str", "strings", "ints", "floats", "bools")
+GETTERS = ("__getitem__", "int", "float", "bool", "str", "get_array", "ints")
 _PARTICULAR = re.compile(r"'[^']*'|\"[^\"]*\"|/\S+|[-\d.]+(e[-+]?\d+)?|\b(nan|inf)\b")
 
 
@@ -103,7 +103,7 @@ def _metadata(file: GGUFFile) -> str:
     for key in file.metadata:
         for getter in GETTERS:
             try:
-                getattr(file.metadata, getter)(key, *([4] if getter in GETTERS[6:] else []))
+                getattr(file.metadata, getter)(key, *([4] if getter in GETTERS[5:] else []))
             except EdgeLLMError:
                 pass
     return ""

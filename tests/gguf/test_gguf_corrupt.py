@@ -166,6 +166,7 @@ IMPOSTORS = [
     ("ZIP", b"PK\x03\x04" + bytes(64), FormatError, "ZIP archive"),
     ("safetensors", u64(50) + b'{"a":' + bytes(64), FormatError, "safetensors"),
     ("magic only", b"GGUF", FormatError, "version at byte 4"),
+    ("version 0", b"GGUF" + u32(0) + bytes(64), UnsupportedError, "version at byte 4 is 0; supported are"),
     ("version 1", b"GGUF" + u32(1) + bytes(64), UnsupportedError, "version 1 .*convert the model again"),
     ("big-endian", b"GGUF" + struct.pack(">I", 3) + bytes(64), UnsupportedError, "big-endian.*little-endian"),
 ]

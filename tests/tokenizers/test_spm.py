@@ -57,11 +57,28 @@ def test_broken_vocabularies_are_told(spm):
     with pytest.raises(FormatError, match="tokens make no SentencePiece model"):
         Tokenizer.from_metadata({**spm, "tokenizer.ggml.tokens": [*tokens[:-1], tokens[-3]]})
     types = spm["tokenizer.ggml.token_type"].copy()
+    with pytest.raises(FormatError, match=r"tokens\[3\] is ''"):
+        Tokenizer.from_metadata({**spm, "tokenizer.ggml.tokens": [*tokens[:3], "", *tokens[4:]]})
     types[3] = 1
     with pytest.raises(FormatError, match="255 of the 256 bytes"):
         Tokenizer.from_metadata({**spm, "tokenizer.ggml.token_type": types})
     with pytest.raises(FormatError, match=r"tokens\[3\] is 'x'"):
         Tokenizer.from_metadata({**spm, "tokenizer.ggml.tokens": [*tokens[:3], "x", *tokens[4:]]})
+
+
+@pytest.mark.parametrize("kind", [0, 1, 2, 3, 4, 5])
+def test_tokens_without_text_are_nothing(spm, kind):
+    size = len(spm["tokenizer.ggml.tokens"])
+    text = f"the abc\ufdd0empty{size} é"
+    expected = Tokenizer.from_metadata(spm).encode(text)
+    for key, more in (("tokens", ["", ""]), ("token_type", [kind] * 2), ("scores", [0] * 2)):
+        old = spm["tokenizer.ggml." + key]
+        spm["tokenizer.ggml." + key] = (
+            old + more if key == "tokens" else np.append(old, np.array(more, old.dtype))
+        )
+    tokenizer = Tokenizer.from_metadata(spm)
+    assert tokenizer.encode(text) == expected
+    assert tokenizer.decode([size, size + 1]) == ""
 
 
 def test_phi3_swallows_white_space_after_special_tokens(spm):
