@@ -290,7 +290,8 @@ PK_SOURCE, PK_TARGET, PK_ROWS, PK_COLUMNS, PK_ROW_BYTES, PK_PANELS_PER_CHUNK = r
 PK_WORDS = 6
 
 # -- the team's control block: int64 words, a cache line (8 words) apart ---------------------------
-C_EPOCH, C_SLEEPERS, C_STOP, C_ABORT = 0, 8, 16, 24
+C_EPOCH, C_SLEEPERS, C_STOP = 0, 8, 16
+C_ABORT = 24  # the header of a plan that is to be given up, or 0
 C_OPS, C_COUNT, C_HEADER, C_TICKETS = 32, 33, 34, 35  # the plan of the present epoch
 C_WORKERS = 36
 C_MUTEX, C_CONDITION = 48, 64

@@ -152,7 +152,7 @@ def _walk(control, epoch, number, ops, count_ops, header, tickets, times):
         if number != 0:
             sit_out(control, number)
         while True:
-            if atomic_load(control + 8 * C_ABORT) != 0:
+            if atomic_load(control + 8 * C_ABORT) == header:
                 return i
             atomic_store(holds, HELD)
             chunk = _take_any(ticket, epoch, count, number, shares)

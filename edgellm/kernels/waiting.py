@@ -46,7 +46,7 @@ def await_chunks(control, header, done, epoch, count, number, patience, offer_pa
             return -1
         if word >> TICKET_SHIFT > epoch or atomic_load(control + 8 * C_EPOCH) != epoch:
             return -2
-        if number != 0 and atomic_load(control + 8 * C_ABORT) != 0:
+        if number != 0 and atomic_load(control + 8 * C_ABORT) == header:
             return -2
         if asks(header):
             _help(control, header, number)

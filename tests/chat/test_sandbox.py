@@ -111,6 +111,13 @@ def test_time_is_bounded(source, monkeypatch):
     assert time.perf_counter() - begin < 3
 
 
+@pytest.mark.parametrize(("messages", "seconds"), [(1, 0.04), (200, 0.04), (600, 0.12), (5000, 0.2)])
+def test_more_messages_have_more_time_up_to_a_limit(messages, seconds, monkeypatch):
+    monkeypatch.setattr(budget, "MAX_SECONDS", 0.04)
+    with pytest.raises(TemplateError, match=f"it ran for more than {seconds} s"):
+        ChatTemplate(ENDLESS["loops"]).render(HI * messages)
+
+
 @pytest.mark.parametrize("source", HUGE.values(), ids=HUGE)
 def test_size_is_bounded(source, monkeypatch):
     monkeypatch.setattr(budget, "MAX_CHARS", 2**18)

@@ -48,6 +48,7 @@ class Plan:
         self._tickets = aligned(len(ops) * L.TICKET_WORDS)
         parts = (ops.ctypes.data, len(ops), header.ctypes.data, self._tickets.ctypes.data, 0)
         self.words = np.array(parts, np.int64)
+        self.header = int(header.ctypes.data)
         self.address = int(self.words.ctypes.data)
         self.times: NDArray[np.int64] | None = None
 
@@ -69,9 +70,7 @@ class Team:
         self._control[L.C_WORKERS] = threads
         self._address = int(self._control.ctypes.data)
         self._init_sleep()
-        # Both may be wanted again by a garbage collection within them, which closes a model.
-        self._lock = threading.RLock()  # who runs a plan
-        self._turn = threading.RLock()  # whose plan it is, and whether it is to end
+        self._lock = threading.RLock()  # `settle` may be called by a garbage collection within `run`
         self._present: Plan | None = None  # what ran last
         self._past: list[tuple[int, Plan | None]] = []  # what ran before it, and until which epoch
         self._start(threads)
@@ -110,9 +109,8 @@ class Team:
     def run(self, plan: Plan) -> None:
         """Walk the whole plan, or until `cancel`."""
         with self._lock:
-            with self._turn:
-                self._control[L.C_ABORT] = 0
-                self._keep(plan)
+            self._control[L.C_ABORT] = 0
+            self._keep(plan)
             self._run(self._address, plan.address, 0, 0)
 
     def _keep(self, plan: Plan) -> None:
@@ -138,9 +136,7 @@ class Team:
 
     def cancel(self, plan: Plan) -> None:
         """If this plan is running, let it end after the chunks at hand. Any thread may call it."""
-        with self._turn:
-            if self._present is plan:
-                self._control[L.C_ABORT] = 1
+        self._control[L.C_ABORT] = plan.header
 
 
 if hasattr(os, "register_at_fork"):
