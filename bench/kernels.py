@@ -60,18 +60,19 @@ def _timed(pace: Callable[[], object], run: Callable[[], None]) -> tuple[float, 
             gc.enable()
 
 
-def least_cost(case: Callable[[], Work], enough: float, pause: float = 0.2) -> float:
+def least_cost(case: Callable[[], Work], enough: float, pause: float = 1.0) -> float:
     """The least of up to ATTEMPTS costs, until one is `enough`. Each has more rounds than the one before and
-    comes a while later, because a neighbour can make a kernel look slow for as long as it stays; and each has
-    memory of its own, because a cache holds less of some pages than of others.
+    comes a while later, because a neighbour can make a kernel look slow for as long as it stays (by a quarter
+    and more, without the loop beside it, where two machines share a core); and each has memory of its own,
+    because a cache holds less of some pages than of others.
     """
     least = float("inf")
     for attempt in range(ATTEMPTS):
+        time.sleep(pause * attempt)
         work = case()
         least = min(least, cost(work, 1 + attempt))
         if least <= enough:
             break
-        time.sleep(pause * attempt)
     return least
 
 
