@@ -78,11 +78,15 @@ class Count:
 
 
 def assemblies(cross: str, names: Sequence[str]) -> dict[str, str]:
-    """The assembly of kernels for another machine (`EDGELLM_CROSS`), compiled in a child process."""
+    """The assembly of kernels for another machine (`EDGELLM_CROSS`), compiled in a child process. Ends the
+    script, with what that one says, where it fails.
+    """
     environment = os.environ | {"EDGELLM_CROSS": cross, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, *names], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", _PROGRAM, *names], env=environment, capture_output=True, text=True, check=False
     )
+    if done.returncode:
+        raise SystemExit(f"{' '.join(names)} cannot be compiled for {cross}:\n{done.stderr}")
     parts = re.split(r"^@@ (\S+)$", done.stdout, flags=re.M)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
@@ -245,9 +249,13 @@ def main() -> None:
     parser.add_argument("--cpus", default=",".join(CPUS), help="names of CPUS, with commas between")
     parser.add_argument("--forms", default=",".join(FORMS), help="packed forms, with commas between")
     options = parser.parse_args()
+    cpus, forms = options.cpus.split(","), options.forms.split(",")
+    for option, given, known in (("--cpus", cpus, CPUS), ("--forms", forms, WIDE_FORMS)):
+        if unknown := [name for name in given if name not in known]:
+            parser.error(f"{option} has {unknown[0]!r}, which is none of {', '.join(known)}")
     print(HEADER)
-    for cpu in options.cpus.split(","):
-        print("\n".join(rows(cpu, options.forms.split(","))), flush=True)
+    for cpu in cpus:
+        print("\n".join(rows(cpu, forms)), flush=True)
 
 
 if __name__ == "__main__":

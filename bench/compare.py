@@ -8,11 +8,10 @@ Tests: ppN a prompt of N tokens; tgN N tokens decoded after an empty context, tg
 tgNxB in B sequences at once (tokens per second are those of all). Each round runs ours, then theirs; a figure
 is the median over the rounds, its ratio the median of the rounds' ratios, with the least and the largest. In
 each round the machine is probed as well, by the same number of threads: the bytes it reads in a second, the
-int8 products it makes. Decoding is given as a share of the first (the file's bytes, once a step), prompts as
-a share of the second (the products of all layers' weights, though of the last layer's most are made for the
-last token only). Both sides get random token ids, neither samples;
-the peer's batch, repacking and flash attention are at their defaults, and its line of system information is
-printed with the result.
+int8 products it makes. Decoding is given as a share of the first (the bytes of the file that a step reads),
+prompts as a share of the second (the products of all layers' weights, though of the last layer's most are
+made for the last token only). Both sides get random token ids, neither samples; the peer's batch, repacking
+and flash attention are at their defaults, and its line of system information is printed with the result.
 """
 
 from __future__ import annotations

@@ -135,7 +135,7 @@ def _retry(session: Session, rest: str) -> None:
 def _edit(session: Session, rest: str) -> None:
     """take the last message back, to change it and ask again"""
     text = session.conversation.take_back()
-    session.draft = f"{FENCE}{text}{FENCE}" if text.startswith(("/", FENCE)) else text
+    session.draft = f"{FENCE}{text}{FENCE}" if text.lstrip().startswith(("/", FENCE)) else text
 
 
 def _undo(session: Session, rest: str) -> None:

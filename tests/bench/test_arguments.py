@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import runpy
 import sys
 from pathlib import Path
 
 import pytest
+from tiny import tiny_llama
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 
 import arguments
+import arm_table
 import compare
+import compile_budget
+import engines
+
+PI_CHECK = Path(compile_budget.__file__).with_name("pi_check.py")
 
 
 def test_tests_of_all_kinds():
@@ -40,3 +48,43 @@ def test_numbers():
 def test_a_model_that_is_not_there_ends_the_script_in_a_sentence(tmp_path):
     with pytest.raises(SystemExit, match=r"nothing\.gguf"):
         arguments.path_of(str(tmp_path / "nothing.gguf"))
+
+
+def test_without_the_peer_it_is_said_what_brings_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "llama_cpp", None)
+    with pytest.raises(SystemExit, match=r"pip install -e '\.\[bench\]'"):
+        engines.system_info()
+
+
+def test_a_step_reads_few_rows_of_a_table_that_is_only_looked_up(tmp_path):
+    tied, untied = (
+        compare.Model.open(str(tiny_llama(tmp_path / f"{tied}.gguf", tied=tied))) for tied in (True, False)
+    )
+    assert tied.step_bytes == untied.step_bytes
+
+
+@pytest.mark.parametrize("option", ["--cpus", "--forms"])
+def test_what_the_table_of_arm_does_not_know_is_refused(monkeypatch, capsys, option):
+    monkeypatch.setattr(sys, "argv", ["arm_table.py", option, "foo"])
+    with pytest.raises(SystemExit):
+        arm_table.main()
+    said = capsys.readouterr()
+    assert f"{option} has 'foo', which is none of " in said.err
+    assert said.out == ""
+
+
+def test_what_the_compiling_process_says_is_shown():
+    with pytest.raises(SystemExit, match=r"matmul\.foo cannot be compiled for .*\n(?s:.*)KeyError"):
+        arm_table.assemblies(arm_table.CPUS["Pi 5"], ["matmul.foo"])
+
+
+@pytest.mark.parametrize("name", ["nosuch", "matmul.nosuch"])
+def test_a_kernel_that_there_is_not_has_no_budget(name):
+    with pytest.raises(SystemExit, match=rf"no kernel is called '{name}'; there are .*matmul\.q8_0"):
+        compile_budget.main([name])
+
+
+def test_the_checks_of_emulated_cpus_want_their_folder(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["pi_check.py"])
+    with pytest.raises(SystemExit, match="scripts/pi"):
+        runpy.run_path(str(PI_CHECK), run_name="__main__")

@@ -46,6 +46,15 @@ def test_wrong_options_are_wrong_usage(cli, command):
     assert "--no-such-option" in ended.err
 
 
+@pytest.mark.parametrize("arguments", [("bench",), ("inspect", "MODEL"), ("perplexity", "MODEL", "FILE")])
+def test_more_threads_than_any_machine_has_are_wrong_usage(cli, arguments):
+    for count in ("1025", "9" * 5000):
+        ended = cli(*arguments, "--threads", count)
+        assert ended.code == 2
+        assert "--threads" in ended.err
+    assert "1024" in cli(*arguments, "--threads", "1025").err
+
+
 def test_without_a_command_there_is_help(cli):
     ended = cli()
     assert "chat" in ended.out + ended.err

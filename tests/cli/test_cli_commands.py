@@ -104,7 +104,7 @@ def test_undo_takes_the_last_turn_back_and_edit_gives_it_back(session):
         do(session, "/undo")
 
 
-@pytest.mark.parametrize("text", ["/usr is a folder", '"""is a fence'])
+@pytest.mark.parametrize("text", ["/usr is a folder", " /usr", '"""is a fence'])
 def test_what_only_a_fence_makes_a_message_is_edited_in_one(session, text):
     session.conversation.say(text, lambda text: None)
     do(session, "/edit")

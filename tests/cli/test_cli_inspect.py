@@ -97,6 +97,8 @@ def test_a_file_cannot_speak_to_the_terminal(cli, tmp_path):
     path = tiny_llama(tmp_path / "evil.gguf", metadata={"general.name": name})
     assert cli("inspect", str(path)).out.splitlines()[0] == "name           evil]0;title31m nameproblem none"
     assert cli("inspect", str(path), "--json").json["name"] == name
+    write_gguf(path, "new\x1b[31m", {}, {"a.weight": np.ones((4, 8), np.float32)})
+    assert "\x1b" not in cli("inspect", str(path)).out
 
 
 def test_an_unknown_architecture_is_shown_and_said(cli, tmp_path):
