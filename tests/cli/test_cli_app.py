@@ -46,7 +46,7 @@ def test_wrong_options_are_wrong_usage(cli, command):
     assert "--no-such-option" in ended.err
 
 
-@pytest.mark.parametrize("arguments", [("bench",), ("inspect", "MODEL"), ("perplexity", "MODEL", "FILE")])
+@pytest.mark.parametrize("arguments", [("bench", "NO"), ("inspect", "NO"), ("perplexity", "NO", "FILE")])
 def test_more_threads_than_any_machine_has_are_wrong_usage(cli, arguments):
     for count in ("1025", "9" * 5000):
         ended = cli(*arguments, "--threads", count)
