@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from edgellm.config import MAX_THREADS
 from edgellm.errors import EdgeLLMError
 from edgellm.hub import resolve
 
@@ -25,6 +26,16 @@ def counts(text: str) -> list[int]:
     return [_number(part, 1) for part in text.split(",")]
 
 
+def threads(text: str) -> int:
+    """A number of threads that edgellm takes."""
+    return _number(text, 1, MAX_THREADS)
+
+
+def threads_each(text: str) -> list[int]:
+    """The numbers of threads of `1,2`."""
+    return [threads(part) for part in text.split(",")]
+
+
 def counts_or_none(text: str) -> list[int]:
     """The numbers of `0,1,2`."""
     return [_number(part, 0) for part in text.split(",")]
@@ -38,7 +49,7 @@ def path_of(model: str) -> str:
         raise SystemExit(str(error)) from error
 
 
-def _number(text: str, least: int) -> int:
-    if not text.isascii() or not text.isdecimal() or len(text) > 9 or int(text) < least:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no whole number of at least {least}")
+def _number(text: str, least: int, most: int = 10**9 - 1) -> int:
+    if not text.isascii() or not text.isdecimal() or len(text) > 9 or not least <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no whole number from {least} to {most}")
     return int(text)

@@ -35,7 +35,7 @@ def measure(engine: Ours, rounds: int) -> dict[str, float]:
 def main() -> None:
     """Parse the command line and run."""
     parser = arguments.parser(__doc__)
-    parser.add_argument("--threads", type=arguments.counts, default=[1, 2])
+    parser.add_argument("--threads", type=arguments.threads_each, default=[1, 2])
     parser.add_argument("--rounds", type=arguments.positive, default=13)
     options = parser.parse_args()
     path, machine = arguments.path_of(options.model), Machine()

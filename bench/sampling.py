@@ -82,7 +82,7 @@ def measure(llm: edgellm.LLM, tokens: int, **case: Any) -> tuple[float, float, f
 def main() -> None:
     """Parse the command line and run."""
     parser = arguments.parser(__doc__)
-    parser.add_argument("--threads", type=arguments.positive, default=os.cpu_count() or 1)
+    parser.add_argument("--threads", type=arguments.threads, default=os.cpu_count() or 1)
     parser.add_argument("--tokens", type=arguments.positive, default=25)
     parser.add_argument("--rounds", type=arguments.positive, default=7)
     options = parser.parse_args()

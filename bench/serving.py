@@ -71,7 +71,7 @@ def ask(port: int, clients: int, tokens: int, stream: bool) -> float:
 def main() -> None:
     """Parse the command line and run."""
     parser = arguments.parser(__doc__)
-    parser.add_argument("--threads", type=arguments.positive, default=os.cpu_count() or 1)
+    parser.add_argument("--threads", type=arguments.threads, default=os.cpu_count() or 1)
     parser.add_argument("--clients", type=arguments.counts, default=[1, 8])
     parser.add_argument("--tokens", type=arguments.positive, default=100)
     parser.add_argument("--rounds", type=arguments.positive, default=5)

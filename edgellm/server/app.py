@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Route
 from edgellm.errors import EdgeLLMError
 from edgellm.server import metrics, openai, tokens
 from edgellm.server.config import ServerConfig
-from edgellm.server.errors import json_response, on_error, on_http_error
+from edgellm.server.errors import CutOff, json_response, on_error, on_http_error
 from edgellm.server.guards import Gate
 from edgellm.server.slot import ModelSlot
 
@@ -36,7 +36,11 @@ def create_app(slot: ModelSlot, config: ServerConfig | None = None) -> Starlette
     slot.dress(counted.metered)
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(metrics.CountAnswers, counted, routes), Middleware(Gate, config)],
+        middleware=[
+            Middleware(metrics.CountAnswers, counted, routes),
+            Middleware(Gate, config),
+            Middleware(CutOff),
+        ],
         exception_handlers={
             HTTPException: on_http_error,
             EdgeLLMError: on_error,

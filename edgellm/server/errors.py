@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edgellm.errors import (
     ContextLengthError,
@@ -83,6 +85,32 @@ async def on_error(request: Request, error: Exception) -> Response:
     """The answer to anything that an endpoint raised."""
     answer = _answer_to(error)
     return json_response(body_of(error), answer.status, answer.headers)
+
+
+class CutOff:
+    """Answers requests that the server's end cuts off: the only cancellation that comes from without.
+
+    Left to uvicorn, each would be a bare 500 and a traceback in the log.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def sending(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        except asyncio.CancelledError:
+            if not started:
+                error = EngineClosedError("the server ends before the request is answered: try again later")
+                answer = await on_error(Request(scope), error)
+                await answer(scope, receive, send)
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:

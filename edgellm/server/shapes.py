@@ -101,7 +101,8 @@ class TextShape:
             "tokens": [_as_key(data) for data in tokens],
             "token_logprobs": [_finite(f.logprob) for f in found],
             "top_logprobs": tops,
-            "text_offset": [offsets.of(data) for data in tokens],
+            # The text leaves special tokens out.
+            "text_offset": [offsets.of(tokenizer.token_bytes(f.token_id, skip_special=True)) for f in found],
         }
 
 
@@ -113,7 +114,7 @@ class Offsets:
         self._characters = 0
 
     def of(self, data: bytes) -> int:
-        """The next token's offset."""
+        """The offset of the next token, which adds `data` to the text."""
         begin = self._characters
         self._characters += len(self._decoder.decode(data))
         return begin

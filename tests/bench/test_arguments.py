@@ -45,6 +45,13 @@ def test_numbers():
             arguments.counts(text)
 
 
+def test_threads_are_as_many_as_edgellm_takes():
+    assert arguments.threads_each("1,1024") == [1, 1024]
+    for text in ("0", "1025"):
+        with pytest.raises(argparse.ArgumentTypeError, match="from 1 to 1024"):
+            arguments.threads(text)
+
+
 def test_a_model_that_is_not_there_ends_the_script_in_a_sentence(tmp_path):
     with pytest.raises(SystemExit, match=r"nothing\.gguf"):
         arguments.path_of(str(tmp_path / "nothing.gguf"))

@@ -59,6 +59,11 @@ class Process:
         self.process.send_signal(number)
         return self.process.wait(within_s)
 
+    def rest(self) -> str:
+        """What it wrote after it was ready; it must have ended."""
+        assert self.process.stderr is not None
+        return self.process.stderr.read()
+
     def close(self) -> None:
         self.process.kill()
         self.process.wait()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from asgi_client import Client
+from fake_engine import FakeTokenizer
 
 from edgellm.server.config import ServerConfig
 
@@ -67,6 +70,13 @@ def test_wrong_routes_and_methods_have_openai_bodies(method, path, status):
     assert ("allow" in answer.headers) == (status == 405)
 
 
+@pytest.mark.parametrize(("path", "name"), [("//v1/models", "//v1/models"), ("/a%3Fb", "/a?b")])
+def test_a_wrong_route_is_named_as_it_was_asked_for(path, name):
+    answer = Client().get(f"http://localhost{path}")
+    assert answer.status_code == 404
+    assert f"there is no {name} here" in answer.json()["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -106,6 +116,24 @@ def test_tokenize_and_detokenize_are_inverse():
     assert tokens == [ord(c) for c in "Grüße"]
     assert client.post("/detokenize", {"tokens": tokens}).json() == {"content": "Grüße"}
     assert client.post("/tokenize", {"content": "a", "add_special": True}).json()["tokens"] == [2, 97]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "method"),
+    [("/tokenize", {"content": "a"}, "encode"), ("/detokenize", {"tokens": [97]}, "decode")],
+)
+def test_long_texts_do_not_hold_the_event_loop_up(monkeypatch, path, body, method):
+    client, threads = Client(), []
+    work = getattr(FakeTokenizer, method)
+
+    def watched(*arguments):
+        threads.append(threading.current_thread())
+        return work(*arguments)
+
+    monkeypatch.setattr(FakeTokenizer, method, watched)
+    assert client.post(path, body).status_code == 200
+    assert threads != []
+    assert threading.current_thread() not in threads
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,17 @@ def test_strict_refuses_unknown_fields():
     assert answer.json()["error"]["param"] == "zap"
 
 
+def test_what_is_wrong_is_shown_cut_short():
+    with pytest.raises(UsageError) as unknown:
+        check_fields({"z" * 10_000: 1}, TABLES["chat"], strict=True)
+    with pytest.raises(UsageError) as role:
+        check_fields({"messages": [{"role": "z" * 10_000}]}, TABLES["chat"], strict=False)
+    assert "zzz..." in str(unknown.value)
+    assert len(str(unknown.value)) < 300
+    assert "has role 'zzz" in str(role.value)
+    assert len(str(role.value)) < 300
+
+
 def test_null_is_a_fields_default():
     assert Client().chat(temperature=None, stop=None, stream=None, tools=None).status_code == 200
 

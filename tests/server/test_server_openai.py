@@ -173,7 +173,7 @@ def test_log_probabilities_of_a_text():
 
 def test_tokens_that_are_parts_of_characters_keep_their_names_and_places():
     data = ["ß".encode()[:1], "ß".encode()[1:], b"a", b"\xff", b"b"]
-    tokenizer = SimpleNamespace(token_bytes=data.__getitem__)
+    tokenizer = SimpleNamespace(token_bytes=lambda token_id, skip_special=False: data[token_id])
     found = [TokenLogprob(i, -1.0, ((0, -2.0), (1, -3.0))) for i in range(len(data))]
     whole = TextShape().logprobs(tokenizer, found, Offsets())
     assert whole["text_offset"] == [0, 0, 1, 2, 3]
@@ -182,6 +182,16 @@ def test_tokens_that_are_parts_of_characters_keep_their_names_and_places():
     offsets = Offsets()
     streamed = [TextShape().logprobs(tokenizer, [f], offsets)["text_offset"][0] for f in found]
     assert streamed == whole["text_offset"]
+
+
+def test_tokens_that_the_text_leaves_out_take_no_place():
+    def token_bytes(token_id, skip_special=False):
+        return [b"a", b"" if skip_special else b"<end>"][token_id]
+
+    found = [TokenLogprob(i, -1.0, ()) for i in (0, 1, 0)]
+    logprobs = TextShape().logprobs(SimpleNamespace(token_bytes=token_bytes), found, Offsets())
+    assert logprobs["tokens"] == ["a", "<end>", "a"]
+    assert logprobs["text_offset"] == [0, 1, 1]
 
 
 @pytest.mark.parametrize("stream", [False, True])

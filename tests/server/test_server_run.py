@@ -63,6 +63,20 @@ def test_a_signal_ends_the_server_soon_and_closes_its_streams(fake_server, numbe
     assert "shutting_down" in rest[-1]
 
 
+def test_a_request_that_is_still_read_when_the_server_ends_is_a_503(fake_server):
+    server = fake_server()
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=5) as client:
+        head = f"POST /tokenize HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100\r\n\r\n"
+        client.sendall(head.encode() + b'{"content":')
+        httpx.get(f"{server.url}/health")  # what was sent before this has arrived
+        assert server.stop() == 0
+        answer = client.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b'"shutting_down"' in answer
+    assert "Traceback" not in server.rest()
+
+
 def test_a_client_that_goes_away_frees_its_place(fake_server):
     server = fake_server()
     places = 8
