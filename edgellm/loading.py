@@ -16,7 +16,6 @@ from edgellm.backends.base import (
     Backend,
     BackendConfig,
     LoadProgress,
-    page_bytes,
     slot_bytes,
 )
 from edgellm.chat import ChatTemplate, default_template
@@ -156,6 +155,7 @@ def load(
         max_sequences=max_sequences,
         memory_limit=memory_limit,
         low_memory=low_memory,
+        backend=backend_class,
     )
 
     def prepare(beginning: GGUFFile) -> None:
@@ -223,11 +223,12 @@ def configure(
     max_sequences: int = 8,
     memory_limit: int | None = None,
     low_memory: bool = False,
+    backend: type[Backend] = Backend,
 ) -> tuple[CachePlan, BackendConfig]:
     """The sizes that a model is loaded with: its context and pages, and with them the backend's.
 
-    `available` bytes may be used; None sets no bound. Raises MemoryLimitError, and UsageError for a context
-    longer than the model's.
+    `available` bytes may be used; None sets no bound. `backend` says how many weights and pages take. Raises
+    MemoryLimitError, and UsageError for a context longer than the model's.
     """
     if context_length is not None and context_length > graph.context_length:
         raise UsageError(
@@ -244,10 +245,10 @@ def configure(
         threads=threads,
         low_memory=low_memory,
     )
-    weights = 0 if low_memory else sum(file.tensors[name].nbytes for name in graph.weights())
+    weights, page = backend.needs(graph, file, config)
     plan = plan_cache(
         page_size=PAGE_SIZE,
-        page_bytes=page_bytes(graph, config.kv_types),
+        page_bytes=page,
         other_bytes=weights + scratch_estimate(graph, config) + max_sequences * slot_bytes(graph),
         model_context=graph.context_length,
         context_length=context_length,

@@ -16,7 +16,7 @@ from tiny import tiny_llama
 
 import edgellm
 from edgellm import SamplingParams
-from edgellm.gguf import write_gguf
+from edgellm.gguf import TensorType, write_gguf
 
 HIDDEN, HEADS, LAYERS, FFN = 32, 4, 2, 48
 SPECIAL = ["<s>", "</s>", "<|im_start|>", "<|im_end|>"]
@@ -300,6 +300,13 @@ def test_a_memory_limit_bounds_the_cache(model_path):
     with edgellm.LLM(model_path, backend="reference", kv_type="f32", memory_limit=4 * 2**20) as llm:
         assert sum(llm.memory().values()) <= 4 * 2**20
         assert llm.generate("the", GREEDY).finish_reason == "length"
+
+
+def test_a_memory_limit_counts_what_the_backend_makes_of_the_file(tmp_path):
+    path, limit = tiny_llama(tmp_path / "small.gguf", default=TensorType.Q4_0), 12 * 2**20
+    options = {"kv_type": "q8_0", "low_memory": True, "memory_limit": limit, "max_sequences": 64}
+    with edgellm.LLM(path, backend="reference", **options) as llm:
+        assert limit / 3 < sum(llm.memory().values()) <= limit
 
 
 def test_a_model_that_is_not_there(tmp_path):

@@ -1,4 +1,4 @@
-"""What the engine needs of any backend: load a model, execute a batch, and move pages and slots about."""
+"""What the engine needs of any backend: load a model, execute a batch, and copy pages."""
 
 from __future__ import annotations
 
@@ -100,6 +100,12 @@ class Backend(ABC):
     def prepare(cls, graph: Graph, file: WeightFile, config: BackendConfig) -> None:
         """Begin, in the background, what such a model needs, while the tensors of `file` are on their way."""
 
+    @classmethod
+    def needs(cls, graph: Graph, file: WeightFile, config: BackendConfig) -> tuple[int, int]:
+        """About how many bytes will be held: of weights, and of each page."""
+        weights = 0 if config.low_memory else sum(file.tensors[name].nbytes for name in graph.weights())
+        return weights, page_bytes(graph, config.kv_types)
+
     @abstractmethod
     def execute(self, batch: Batch) -> NDArray[np.float32]:
         """Run one step: f32 [O, vocab] (or [S, dim] for pooling graphs), valid until the next call."""
@@ -113,10 +119,6 @@ class Backend(ABC):
     @abstractmethod
     def copy_page(self, source: int, target: int) -> None:
         """Make page `target` hold what `source` holds, in every layer."""
-
-    @abstractmethod
-    def copy_slot(self, source: int, target: int) -> None:
-        """Make state slot `target` hold what `source` holds."""
 
     @abstractmethod
     def memory(self) -> dict[str, int]:

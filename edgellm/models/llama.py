@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgellm.errors import FormatError
 from edgellm.gguf import Metadata
 from edgellm.graph import Builder, Graph, Value
 from edgellm.models import architecture
@@ -18,6 +19,8 @@ from edgellm.models.blocks import (
     shared_expert,
 )
 from edgellm.models.common import finite, output_logits, rope_config, rope_factors, transformer_sizes
+
+_LEAST_DIVISOR = 1e-38
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,20 @@ def granite(meta: Metadata, g: Builder) -> Graph:
         embedding_scale=finite(meta, "embedding_scale", 0.0),
         residual_scale=finite(meta, "residual_scale", 0.0),
         attention_scale=finite(meta, "attention.scale", 0.0),
-        logit_scale=finite(meta, "logit_scale", 0.0),
+        logit_scale=_divisor(meta, "logit_scale"),
     )
     return _decoder(meta, g, kind)
+
+
+def _divisor(meta: Metadata, key: str) -> float:
+    """A setting that divides: 0 (no division), or one whose reciprocal is an f32."""
+    value = finite(meta, key, 0.0)
+    if 0 < abs(value) < _LEAST_DIVISOR:
+        raise FormatError(
+            f"{meta.name(key)} is {value:g}, and divides: it must be 0, or at least {_LEAST_DIVISOR:g}, "
+            "positive or negative"
+        )
+    return value
 
 
 def _decoder(meta: Metadata, g: Builder, kind: _Kind) -> Graph:

@@ -17,6 +17,7 @@ from tiny import KV_HEADS, LAYERS, VOCAB, tiny_llama
 
 from edgellm import models
 from edgellm.backends.base import PAGE_SIZE, BackendConfig, Batch, SequenceRows, page_bytes
+from edgellm.backends.cpu import weights
 from edgellm.backends.cpu.backend import CPUBackend
 from edgellm.backends.cpu.lower import float_bits
 from edgellm.backends.cpu.threads import default_threads
@@ -172,6 +173,23 @@ def test_a_copied_page_serves_as_well(model):
     backend.copy_page(2, 31)
     rows = SequenceRows(0, 1, 89, [0, 30, 31])
     assert backend.execute(Batch(PROMPT[89:], [rows], [0]))[0].tobytes() == want.tobytes()
+
+
+def test_one_call_packs_no_more_bytes_than_take_a_moment(model, monkeypatch):
+    def steps():
+        done = []
+        file = open_gguf(model)
+        backend = CPUBackend(models.build(file), file, CONFIG, lambda what, n, _: done.append((what, n)))
+        return [n for what, n in done if what == "packing weights"], feed(backend, PROMPT).tobytes()
+
+    together, bits = steps()
+    monkeypatch.setattr(weights, "_MOST_BYTES", 1)
+    assert steps() == (list(range(together[-1] + 1)), bits)
+    sizes = [t.nbytes for t in open_gguf(model).tensors.values()]
+    monkeypatch.setattr(weights, "_MOST_BYTES", 2 * max(sizes))
+    some, same = steps()
+    assert same == bits
+    assert len(together) < len(some) <= together[-1] // 2 + 2
 
 
 def test_memory_is_what_the_tensors_need(folder, model):

@@ -1,5 +1,7 @@
 """The oracle's ops against plain twins and hand-made numbers, whole and cut into steps."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from naive import (
@@ -10,13 +12,15 @@ from naive import (
     naive_state_space,
 )
 from support import nmse
+from tiny import tiny_llama
 
+from edgellm import models
 from edgellm.backends.base import BackendConfig, Batch, SequenceRows
 from edgellm.backends.reference import ReferenceBackend
 from edgellm.backends.reference.pointwise import activate
 from edgellm.backends.reference.step import OPS
-from edgellm.gguf import open_gguf, write_gguf
-from edgellm.graph import Builder, Weight, ops
+from edgellm.gguf import TensorType, open_gguf, write_gguf
+from edgellm.graph import Builder, ops
 
 CONFIG = BackendConfig(kv_type="f32", num_pages=6, num_slots=3)
 TOKENS = 12
@@ -253,19 +257,27 @@ def test_pooling_keeps_texts_apart(rng, tmp_path, kind):
     assert np.allclose(got, np.stack(list(rows)), atol=1e-6)
 
 
-def test_pages_and_slots_can_be_copied(rng, tmp_path):
-    table, kernel = normal(rng, TOKENS, 4), normal(rng, 4, 3)
-    write_gguf(tmp_path / "copy.gguf", "bench", {}, {"table.weight": table, "kernel": kernel})
+@pytest.mark.parametrize("kv_type", ["f32", "f16", "q8_0", ("q8_0", "f16")])
+def test_it_needs_what_it_holds(tmp_path, kv_type):
+    path = tiny_llama(tmp_path / "small.gguf", default=TensorType.Q4_0)
+    config = replace(CONFIG, kv_type=kv_type, low_memory=True)
+    with open_gguf(path) as file:
+        graph = models.build(file)
+        weights, page = ReferenceBackend.needs(graph, file, config)
+        held = ReferenceBackend(graph, file, config).memory()
+    assert (weights, page * config.num_pages) == (held["weights"], held["kv_cache"])
+
+
+def test_pages_can_be_copied(rng, tmp_path):
+    write_gguf(tmp_path / "copy.gguf", "bench", {}, {"table.weight": normal(rng, TOKENS, 4)})
     with open_gguf(tmp_path / "copy.gguf") as file:
         g = Builder(file.tensors)
-        x = g.short_conv(g.embed("table"), Weight("kernel", (4, 3)))
-        heads = x.reshape(1, 4)
+        heads = g.embed("table").reshape(1, 4)
         graph = g.finish(g.attention(heads, heads, heads, scale=0.5), vocab_size=TOKENS, context_length=64)
         backend = ReferenceBackend(graph, file, CONFIG)
-    backend.execute(Batch(range(6), [SequenceRows(0, 6, 0, [3], 0, 0)], [5]))
+    backend.execute(Batch(range(6), [SequenceRows(0, 6, 0, [3])], [5]))
     backend.copy_page(3, 1)
-    backend.copy_slot(0, 2)
-    original = backend.execute(Batch([7], [SequenceRows(0, 1, 6, [3], 0, 0)], [0])).copy()
-    copy = backend.execute(Batch([7], [SequenceRows(0, 1, 6, [1], 2, 2)], [0]))
+    original = backend.execute(Batch([7], [SequenceRows(0, 1, 6, [3])], [0])).copy()
+    copy = backend.execute(Batch([7], [SequenceRows(0, 1, 6, [1])], [0]))
     assert np.array_equal(original, copy)
     assert backend.memory()["kv_cache"] > 0

@@ -116,9 +116,6 @@ class FakeBackend(Backend):
         self.copies += 1
         self.pages[target] = self.pages[source]
 
-    def copy_slot(self, source, target):
-        self.slots[target] = self.slots[source]
-
     def memory(self):
         return {"weights": 0, "kv_cache": self.pages.nbytes, "scratch": 0}
 

@@ -85,6 +85,12 @@ def test_more_heads_than_columns(llama):
         build(with_key(llama, "llama.attention.head_count", 1000))
 
 
+@pytest.mark.parametrize("scale", [1e-39, -1e-45])
+def test_logits_are_not_divided_by_almost_nothing(scale):
+    with pytest.raises(FormatError, match=rf"granite\.logit_scale is {scale:g}, .* at least 1e-38"):
+        build(with_key(skeleton("granite-scales"), "granite.logit_scale", scale))
+
+
 def test_key_heads_that_do_not_divide(llama):
     case = with_key(llama, "llama.attention.head_count_kv", 3)
     with pytest.raises(FormatError, match=r"'blk\.0\.attn_k\.weight'"):

@@ -120,9 +120,6 @@ class CPUBackend(Backend):
         for pool in self._pools:
             pool[target] = pool[source]
 
-    def copy_slot(self, source: int, target: int) -> None:
-        """No state is kept: models that have any are refused when loaded."""
-
     def memory(self) -> dict[str, int]:
         vectors = sum(a.nbytes for a in self._keep)
         return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,8 @@ class Form:
         """Bytes of 16 rows of one block."""
         return L.FORMS[self.name][1]
 
+
+_MOST_JOBS, _MOST_BYTES = 32, 64 << 20  # that are packed in one call, in which Control-C is not heard
 
 USE_REFERENCE = 'in Python, LLM(..., backend="reference") runs it, slowly'
 
@@ -147,17 +150,24 @@ class WeightStore:
         assert self._memory is not None
         return int(self._memory.ctypes.data + packed.offset)
 
+    def _few(self, first: int) -> list[tuple[str, str, int, int, int]]:
+        """Jobs from `first` on that one plan packs: one at least, and no more than take a moment."""
+        sizes = (self._file.tensors[job[1]].nbytes for job in self._jobs[first : first + _MOST_JOBS])
+        count = sum(end <= _MOST_BYTES for end in accumulate(sizes))
+        return self._jobs[first : first + max(1, count)]
+
     def pack(self, team: Team, addresses: dict[str, int], progress: LoadProgress | None) -> None:
         """Pack everything, a few tensors at a time: between them Control-C is heard."""
         self._memory = np.zeros(self._size + 64, np.uint8)
         self._memory = self._memory[-self._memory.ctypes.data % 64 :]
         header = np.zeros(L.HEADER_WORDS, np.int64)
         header[[L.H_ONE, L.H_PARTS]] = 1
-        batch = 8
-        for first in range(0, len(self._jobs), batch):
+        first = 0
+        while first < len(self._jobs):
             if progress:
                 progress("packing weights", first, len(self._jobs))
-            jobs = self._jobs[first : first + batch]
+            jobs = self._few(first)
+            first += len(jobs)
             args = np.zeros((len(jobs), L.PK_WORDS), np.int64)
             ops = np.zeros((len(jobs), L.OP_WORDS), np.int64)
             sources = [self._file.data(name) for _, name, *_ in jobs]  # alive while the plan runs

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from edgellm import quants
@@ -37,6 +39,13 @@ class ReferenceBackend(Backend):
         self.states = [np.zeros((config.num_slots, *s.shape), np.float32) for s in graph.states]
         self._ropes: dict[tuple[ops.RopeConfig, str], RopeTable] = {}
 
+    @classmethod
+    def needs(cls, graph: Graph, file: WeightFile, config: BackendConfig) -> tuple[int, int]:
+        weights = sum(4 * math.prod(w.shape) for w in graph.weights().values())
+        k, v = (np.dtype(_KV_DTYPES[kind]).itemsize for kind in config.kv_types)
+        each = sum(c.num_kv_heads * (k * c.key_dim + v * c.value_dim) for c in graph.caches)
+        return weights, PAGE_SIZE * each
+
     def execute(self, batch: Batch) -> F32:
         step = Step(self, batch)
         for node in self.graph.nodes:
@@ -65,10 +74,6 @@ class ReferenceBackend(Backend):
 
     def copy_page(self, source: int, target: int) -> None:
         for pool in (*self.keys, *self.values):
-            pool[target] = pool[source]
-
-    def copy_slot(self, source: int, target: int) -> None:
-        for pool in self.states:
             pool[target] = pool[source]
 
     def memory(self) -> dict[str, int]:
