@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
-from edgellm.config import MAX_THREADS
-from edgellm.errors import EdgeLLMError
+from edgellm.errors import EdgeLLMError, shown
 from edgellm.hub import resolve
+
+_MOST = 10**9 - 1
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
@@ -16,29 +18,21 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     return made
 
 
-def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    return _number(text, 1)
+def number(least: int = 1, most: int = _MOST) -> Callable[[str], int]:
+    """The type of an option that is a whole number."""
+
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.isdecimal() or len(text) > 9 or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{shown(text, 40)} is no whole number from {least} to {most}")
+        return int(text)
+
+    return parse
 
 
-def counts(text: str) -> list[int]:
-    """The numbers of `1,2`, each at least 1."""
-    return [_number(part, 1) for part in text.split(",")]
-
-
-def threads(text: str) -> int:
-    """A number of threads that edgellm takes."""
-    return _number(text, 1, MAX_THREADS)
-
-
-def threads_each(text: str) -> list[int]:
-    """The numbers of threads of `1,2`."""
-    return [threads(part) for part in text.split(",")]
-
-
-def counts_or_none(text: str) -> list[int]:
-    """The numbers of `0,1,2`."""
-    return [_number(part, 0) for part in text.split(",")]
+def numbers(least: int = 1, most: int = _MOST) -> Callable[[str], list[int]]:
+    """The type of an option that is some, as `1,2`."""
+    parse = number(least, most)
+    return lambda text: [parse(part) for part in text.split(",")]
 
 
 def path_of(model: str) -> str:
@@ -47,9 +41,3 @@ def path_of(model: str) -> str:
         return str(resolve(model))
     except EdgeLLMError as error:
         raise SystemExit(str(error)) from error
-
-
-def _number(text: str, least: int, most: int = 10**9 - 1) -> int:
-    if not text.isascii() or not text.isdecimal() or len(text) > 9 or not least <= int(text) <= most:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no whole number from {least} to {most}")
-    return int(text)

@@ -16,6 +16,8 @@ import arguments
 from engines import Ours, Setup
 from machine import Machine
 
+from edgellm.config import MAX_THREADS
+
 CONTEXT, SEQUENCES = 64, 8
 STEPS = {"one": (1, 1), "four": (1, 4), "eight sequences": (SEQUENCES, 1)}  # sequences, tokens of each
 
@@ -35,8 +37,8 @@ def measure(engine: Ours, rounds: int) -> dict[str, float]:
 def main() -> None:
     """Parse the command line and run."""
     parser = arguments.parser(__doc__)
-    parser.add_argument("--threads", type=arguments.threads_each, default=[1, 2])
-    parser.add_argument("--rounds", type=arguments.positive, default=13)
+    parser.add_argument("--threads", type=arguments.numbers(most=MAX_THREADS), default=[1, 2])
+    parser.add_argument("--rounds", type=arguments.number(), default=13)
     options = parser.parse_args()
     path, machine = arguments.path_of(options.model), Machine()
     for threads in options.threads:

@@ -43,8 +43,8 @@ def rate(engine: Ours, neighbours: int) -> float:
 def main() -> None:
     """Parse the command line and run."""
     parser = arguments.parser(__doc__)
-    parser.add_argument("--neighbours", type=arguments.counts_or_none, default=[0, 1, 2])
-    parser.add_argument("--rounds", type=arguments.positive, default=5)
+    parser.add_argument("--neighbours", type=arguments.numbers(0), default=[0, 1, 2])
+    parser.add_argument("--rounds", type=arguments.number(), default=5)
     options = parser.parse_args()
     path, most = arguments.path_of(options.model), os.cpu_count() or 1
     engines = {threads: Ours(Setup(path, threads, 128)) for threads in sorted({1, most})}

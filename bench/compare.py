@@ -33,6 +33,7 @@ from engines import Engine, LlamaCpp, Ours, Setup, system_info
 from machine import TARGET, Machine
 
 from edgellm import models
+from edgellm.config import MAX_THREADS
 from edgellm.gguf import open_gguf
 from edgellm.graph import ops
 
@@ -155,8 +156,8 @@ def main() -> None:
     """Parse the command line and run."""
     parser = arguments.parser(__doc__)
     parser.add_argument("--tests", type=Test.parse_all, default=DEFAULT_TESTS)
-    parser.add_argument("--threads", type=arguments.threads_each, default=[1, 2])
-    parser.add_argument("--rounds", type=arguments.positive, default=5)
+    parser.add_argument("--threads", type=arguments.numbers(most=MAX_THREADS), default=[1, 2])
+    parser.add_argument("--rounds", type=arguments.number(), default=5)
     parser.add_argument("--kv-type", choices=("f32", "f16", "q8_0"), default="f16")
     parser.add_argument("--markdown", action="store_true", help="rows of a table instead of JSON")
     options = parser.parse_args()

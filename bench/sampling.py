@@ -22,6 +22,7 @@ import arguments
 import edgellm
 from edgellm.backends.cpu import header
 from edgellm.backends.cpu.backend import CPUBackend
+from edgellm.config import MAX_THREADS
 from edgellm.engine.core import Core
 from edgellm.engine.job import GenerationJob
 
@@ -82,9 +83,9 @@ def measure(llm: edgellm.LLM, tokens: int, **case: Any) -> tuple[float, float, f
 def main() -> None:
     """Parse the command line and run."""
     parser = arguments.parser(__doc__)
-    parser.add_argument("--threads", type=arguments.threads, default=os.cpu_count() or 1)
-    parser.add_argument("--tokens", type=arguments.positive, default=25)
-    parser.add_argument("--rounds", type=arguments.positive, default=7)
+    parser.add_argument("--threads", type=arguments.number(most=MAX_THREADS), default=os.cpu_count() or 1)
+    parser.add_argument("--tokens", type=arguments.number(), default=25)
+    parser.add_argument("--rounds", type=arguments.number(), default=7)
     options = parser.parse_args()
     path = arguments.path_of(options.model)
     for owner, name in ((Core, "finish"), (GenerationJob, "draw"), (header, "DrawTable")):

@@ -22,6 +22,8 @@ import time
 import arguments
 from engines import Ours, Setup
 
+from edgellm.config import MAX_THREADS
+
 PROMPT = list(range(8, 16))
 HOST = "127.0.0.1"
 REQUEST = (
@@ -71,10 +73,10 @@ def ask(port: int, clients: int, tokens: int, stream: bool) -> float:
 def main() -> None:
     """Parse the command line and run."""
     parser = arguments.parser(__doc__)
-    parser.add_argument("--threads", type=arguments.threads, default=os.cpu_count() or 1)
-    parser.add_argument("--clients", type=arguments.counts, default=[1, 8])
-    parser.add_argument("--tokens", type=arguments.positive, default=100)
-    parser.add_argument("--rounds", type=arguments.positive, default=5)
+    parser.add_argument("--threads", type=arguments.number(most=MAX_THREADS), default=os.cpu_count() or 1)
+    parser.add_argument("--clients", type=arguments.numbers(), default=[1, 8])
+    parser.add_argument("--tokens", type=arguments.number(), default=100)
+    parser.add_argument("--rounds", type=arguments.number(), default=5)
     options = parser.parse_args()
     path = arguments.path_of(options.model)
     bare = Ours(Setup(path, options.threads, 128 + options.tokens, max(options.clients)))

@@ -13,7 +13,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgellm.errors import UsageError
+from edgellm.errors import UsageError, shown
 
 DEFAULT_MODEL = "smollm2:135m"
 MAX_THREADS = 1024  # more than any machine has cores; the system may not be able to start so many
@@ -64,8 +64,9 @@ def _threads(text: str | None) -> int | None:
     if not text:
         return None
     if not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= MAX_THREADS:
-        shown = repr(text) if len(text) < 40 else f"{text[:20]!r} and so on, {len(text)} characters in all"
-        raise UsageError(f"EDGELLM_THREADS is {shown}: it must be a whole number from 1 to {MAX_THREADS}")
+        raise UsageError(
+            f"EDGELLM_THREADS is {shown(text)}: it must be a whole number from 1 to {MAX_THREADS}"
+        )
     return int(text)
 
 

@@ -67,3 +67,11 @@ class QueueFullError(EdgeLLMError):
 
 class EngineClosedError(EdgeLLMError):
     """The engine was closed before the request was finished."""
+
+
+def shown(value: object, most: int = 80) -> str:
+    """A value as messages have it: cut short where it is longer than so many characters."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= most else value[:most] + "...")
+    text = repr(value)
+    return text if len(text) <= most else text[:most] + "..."

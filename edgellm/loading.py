@@ -145,7 +145,7 @@ def load(
         max_sequences=max_sequences,
         memory_limit=memory_limit,
     )
-    _check_threads(threads or load_config().threads)
+    load_config()  # what is wrong with the environment is told, whether the backend reads it or not
     backend_class = backends.find(backend)
     sizes = partial(
         configure,
@@ -167,14 +167,11 @@ def load(
     try:
         graph = models.build(file)
         plan, config = sizes(graph, file, available=available_memory())
+        settings = EngineConfig(max_sequences, max_queue, plan.context_length, salt=":".join(kv).encode())
         tokenizer = _tokenizer(file)
         give_back()  # making a tokenizer of 128 thousand tokens takes 35 MB more than it keeps
         loaded = backend_class(graph, file, config, progress)
-        engine = Engine(
-            loaded,
-            tokenizer if isinstance(tokenizer, Tokenizer) else None,
-            EngineConfig(max_sequences, max_queue, plan.context_length, salt=":".join(kv).encode()),
-        )
+        engine = Engine(loaded, tokenizer if isinstance(tokenizer, Tokenizer) else None, settings)
     except BaseException:
         file.close()
         raise
@@ -204,12 +201,8 @@ def _check_counts(**counts: int | None) -> None:
     for name, value in counts.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise UsageError(f"{name} is {value!r}: it must be a whole number of at least 1", name)
-
-
-def _check_threads(threads: int | None) -> None:
-    """UsageError for more threads than any machine has, which the system may not be able to start."""
-    if threads is not None and threads > MAX_THREADS:
-        raise UsageError(f"threads is {threads}, and may be {MAX_THREADS} at most", "threads")
+        if name == "threads" and value is not None and value > MAX_THREADS:
+            raise UsageError(f"threads is {value}, and may be {MAX_THREADS} at most", "threads")
 
 
 def configure(

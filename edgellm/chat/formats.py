@@ -13,6 +13,7 @@ from typing import Any
 
 from edgellm.chat.budget import BudgetExceededError, Ticking, check_chars
 from edgellm.chat.printing import printed_size
+from edgellm.errors import shown
 
 _FIELD = 330  # characters of the longest float
 _NUMBER = re.compile(r"\d+")
@@ -53,10 +54,10 @@ def _percent_specs(text: str) -> Iterator[str]:
     for match in _PERCENT.finditer(text):
         if match["kind"] == "(":
             raise BudgetExceededError(
-                f"the format {_shown(text)} has a key without an end, or with parentheses in it"
+                f"the format {shown(text, _SHOWN)} has a key without an end, or with parentheses in it"
             )
         if "*" in match["spec"]:
-            raise _computed(match["spec"], text)
+            raise _refused(match["spec"], text, "computed")
         yield match["spec"]
 
 
@@ -64,14 +65,14 @@ def _brace_specs(text: str) -> Iterator[str | None]:
     """None for text without a field."""
     for _, name, spec, _ in Formatter().parse(text):
         if name is not None and spec and "{" in spec:
-            raise _computed(spec, text)
+            raise _refused(spec, text, "computed")
         yield None if name is None else spec
 
 
 def _date_specs(text: str) -> Iterator[str]:
     for match in _DATE.finditer(text):
         if match["spec"] and match["next"]:
-            raise _computed(match["spec"], text)
+            raise _refused(match["spec"], text, "computed")
         yield match["spec"]
 
 
@@ -82,15 +83,15 @@ def _check(text: str, specs: Iterable[str | None], arguments: Iterable[Any]) -> 
         if spec is None:
             continue
         if _ENORMOUS.search(spec):
-            raise BudgetExceededError(f"the width {_shown(spec)} in the format {_shown(text)} is over 9999")
+            raise BudgetExceededError(
+                f"the width {shown(spec, _SHOWN)} in the format {shown(text, _SHOWN)} is over 9999"
+            )
         fields += 1 + spec.count("%")  # a date has fields of its own in its spec
         widest = max(widest, *map(int, _NUMBER.findall(spec)), 0)
         check_chars(len(text) + fields * (longest + widest + _FIELD))
 
 
-def _computed(spec: str, text: str) -> BudgetExceededError:
-    return BudgetExceededError(f"the width {_shown(spec)} in the format {_shown(text)} is computed")
-
-
-def _shown(text: str) -> str:
-    return repr(text[:_SHOWN])
+def _refused(spec: str, text: str, why: str) -> BudgetExceededError:
+    return BudgetExceededError(
+        f"the width {shown(spec, _SHOWN)} in the format {shown(text, _SHOWN)} is {why}"
+    )

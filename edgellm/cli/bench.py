@@ -11,7 +11,7 @@ import typer
 
 from edgellm.cli.options import DEFAULT, Json, Model
 from edgellm.config import MAX_THREADS
-from edgellm.errors import UsageError
+from edgellm.errors import UsageError, shown
 
 if TYPE_CHECKING:
     from edgellm.backends.profile import OpTime
@@ -67,8 +67,9 @@ def numbers(text: str, name: str, most: int) -> list[int]:
     """The numbers of `1,2,8`. UsageError if they are none."""
     parts = [p.strip() for p in text.split(",")]
     if not all(p.isascii() and p.isdecimal() and len(p) < 10 and 0 < int(p) <= most for p in parts):
-        shown = repr(text) if len(text) < 40 else f"{text[:20]!r} and so on"
-        raise UsageError(f"--{name} is {shown}: give whole numbers from 1 to {most}, such as 1,2", name)
+        raise UsageError(
+            f"--{name} is {shown(text, 40)}: give whole numbers from 1 to {most}, such as 1,2", name
+        )
     return [int(p) for p in parts]
 
 

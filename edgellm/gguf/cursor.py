@@ -86,8 +86,3 @@ class Cursor:
             return raw.decode()
         except UnicodeDecodeError as error:
             raise self.error(field, offset, f"is not UTF-8 ({error.reason}); the file is damaged") from None
-
-
-def shown(name: str, limit: int = 80) -> str:
-    """A name from a file, fit for a message."""
-    return repr(name if len(name) <= limit else name[:limit] + "...")

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgellm.errors import EdgeLLMError, FormatError, ModelNotFoundError, UnsupportedError, UsageError
-from edgellm.gguf.cursor import Cursor, shown
+from edgellm.errors import EdgeLLMError, FormatError, ModelNotFoundError, UnsupportedError, UsageError, shown
+from edgellm.gguf.cursor import Cursor
 from edgellm.gguf.metadata import Metadata
 from edgellm.gguf.tensors import MIN_ENTRY_BYTES, TensorInfo, check_extents, read_tensor_info
 from edgellm.gguf.values import read_value

@@ -8,8 +8,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from edgellm.errors import FormatError
-from edgellm.gguf.cursor import shown
+from edgellm.errors import FormatError, shown
 from edgellm.gguf.strings import StringArray
 from edgellm.gguf.values import LazyNumbers, LazyText
 

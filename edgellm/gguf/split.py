@@ -12,8 +12,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from edgellm.errors import FormatError, ModelNotFoundError, UsageError
-from edgellm.gguf.cursor import shown
+from edgellm.errors import FormatError, ModelNotFoundError, UsageError, shown
 from edgellm.gguf.file import GGUFFile, open_single
 from edgellm.gguf.tensors import TensorInfo
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from edgellm.errors import UnsupportedError
-from edgellm.gguf.cursor import Cursor, shown
+from edgellm.errors import UnsupportedError, shown
+from edgellm.gguf.cursor import Cursor
 from edgellm.gguf.types import TensorType
 
 MIN_ENTRY_BYTES = 24  # name length, dimension count, type, offset

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgellm.errors import UsageError
+from edgellm.errors import UsageError, shown
 
 _INF = math.inf
 _LARGEST_INT = 2**31 - 1
@@ -97,12 +97,7 @@ class SamplingParams:
 
 
 def _wrong(name: str, value: object, limit: str) -> UsageError:
-    return UsageError(f"{name} is {_shown(value)}: {limit}", name)
-
-
-def _shown(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 80 else shown[:77] + "..."
+    return UsageError(f"{name} is {shown(value)}: {limit}", name)
 
 
 def _number(name: str, value: Any, limits: Limits) -> float | int | None:
@@ -162,9 +157,9 @@ def _bias(value: Any) -> dict[int, float]:
     for key, number in value.items():
         token, bias = _exact(key, int), _exact(number, float)
         if token is None or token < 0:
-            raise _wrong("logit_bias", value, f"{_shown(key)} is no token id, a whole number from 0")
+            raise _wrong("logit_bias", value, f"{shown(key)} is no token id, a whole number from 0")
         if bias is None or (abs(bias) > _LARGEST_BIAS and bias != -_INF):
             limit = f"a number from {-_LARGEST_BIAS:g} to {_LARGEST_BIAS:g}, or -inf for never"
-            raise _wrong("logit_bias", value, f"{_shown(number)} must be {limit}")
+            raise _wrong("logit_bias", value, f"{shown(number)} must be {limit}")
         biases[int(token)] = bias
     return biases

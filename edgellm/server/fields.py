@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgellm.errors import UsageError
+from edgellm.errors import UsageError, shown
 from edgellm.sampling import SamplingParams
 from edgellm.sampling.params import MAX_STOPS, NUMBERS
 
@@ -59,7 +59,7 @@ def check_fields(body: Mapping[str, Any], table: Iterable[Field | Unsupported], 
     given = {name: value for name, value in body.items() if value is not None}
     unknown = tuple(name for name in given if name not in rows)
     if unknown and strict:
-        raise UsageError(f"nobody knows the field {_shown(unknown[0])}: leave it out", unknown[0][:100])
+        raise UsageError(f"nobody knows the field {shown(unknown[0])}: leave it out", unknown[0][:100])
     values: dict[str, Any] = {}
     sampling: dict[str, Any] = {}
     for row in rows.values():
@@ -77,19 +77,14 @@ def _checked(row: Field | Unsupported, value: Any) -> Any:
         try:
             return row.check(value)
         except ValueError as limit:
-            raise UsageError(f"{row.name} is {_shown(value)}: {limit}", row.name) from None
+            raise UsageError(f"{row.name} is {shown(value)}: {limit}", row.name) from None
     if not any(type(value) is type(n) and value == n for n in row.neutral):
-        neutral = " or ".join(_shown(n) for n in row.neutral) or "null"
+        neutral = " or ".join(shown(n) for n in row.neutral) or "null"
         raise UsageError(
-            f"{row.name} is {_shown(value)}, which is not supported: leave it out, or give {neutral}",
+            f"{row.name} is {shown(value)}, which is not supported: leave it out, or give {neutral}",
             row.name,
         )
     return value
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 # -- checks -----
@@ -191,7 +186,7 @@ def messages(value: Any) -> list[dict[str, Any]]:
             raise ValueError(f"message {index} must be an object with role and content")
         if message.get("role") not in ROLES:
             raise ValueError(
-                f"message {index} has role {_shown(message.get('role'))}, not one of {', '.join(ROLES)}"
+                f"message {index} has role {shown(message.get('role'))}, not one of {', '.join(ROLES)}"
             )
         if message.get("content") is None and not message.get("tool_calls"):
             raise ValueError(f"message {index} has no content")

@@ -18,6 +18,8 @@ import arm_table
 import compare
 import engines
 
+from edgellm.config import MAX_THREADS
+
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 BUDGET, PI_CHECK = SCRIPTS / "compile_budget.py", SCRIPTS / "pi_check.py"
 
@@ -38,18 +40,18 @@ def test_tests_that_are_none(name):
 
 
 def test_numbers():
-    assert arguments.counts("1,2") == [1, 2]
-    assert arguments.counts_or_none("0,1") == [0, 1]
+    assert arguments.numbers()("1,2") == [1, 2]
+    assert arguments.numbers(0)("0,1") == [0, 1]
     for text in ("", "0", "-1", "x", "1,", "1.5", "1" * 5000):
         with pytest.raises(argparse.ArgumentTypeError):
-            arguments.counts(text)
+            arguments.numbers()(text)
 
 
 def test_threads_are_as_many_as_edgellm_takes():
-    assert arguments.threads_each("1,1024") == [1, 1024]
+    assert arguments.numbers(most=MAX_THREADS)("1,1024") == [1, 1024]
     for text in ("0", "1025"):
         with pytest.raises(argparse.ArgumentTypeError, match="from 1 to 1024"):
-            arguments.threads(text)
+            arguments.number(most=MAX_THREADS)(text)
 
 
 def test_a_model_that_is_not_there_ends_the_script_in_a_sentence(tmp_path):
