@@ -125,6 +125,8 @@ def _chunk(request: Request, index: int, piece: str, reason: FinishReason | None
 class FakeTokenizer:
     """A token is a character; the begin of text is 2."""
 
+    add_space_prefix = False
+
     def encode(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]:
         if any("\ud800" <= c <= "\udfff" for c in text):
             raise UsageError("the text holds half of a surrogate pair", "text")
@@ -138,6 +140,9 @@ class FakeTokenizer:
 
     def token_bytes(self, token_id: int, skip_special: bool = False) -> bytes:
         return chr(token_id).encode()
+
+    def is_special(self, token_id: int) -> bool:
+        return token_id == 2
 
 
 def fake_prompt(messages: list[dict[str, Any]]) -> list[int]:

@@ -41,6 +41,10 @@ class Call:
         names = ", ".join(quote(name[:100], safe="", errors="replace") for name in unknown)
         return {IGNORED_HEADER: names} if names else {}
 
+    def offsets(self) -> list[Offsets]:
+        """Of each choice, from its text's beginning."""
+        return [Offsets(self.model.tokenizer, ids[-1]) for ids in self.prompts for _ in range(self.params.n)]
+
     def start(self) -> Answering:
         """Hand the requests to the engine.
 
@@ -64,8 +68,8 @@ class Call:
 async def whole(call: Call, answering: Answering) -> Json:
     answers = await collect(answering, len(call.prompts), call.params.n)
     choices = [
-        call.shape.whole(i, choice, _logprobs(call, choice.logprobs, Offsets()))
-        for i, choice in enumerate(answers.choices)
+        call.shape.whole(i, choice, _logprobs(call, choice.logprobs, offsets))
+        for i, (choice, offsets) in enumerate(zip(answers.choices, call.offsets(), strict=True))
     ]
     return Envelope(call.shape, call.model.name).whole(choices, answers.timings)
 
@@ -109,7 +113,7 @@ class _StreamWriter:
         options = call.fields.get("stream_options", {})
         # With usage asked for, every chunk but the last has `"usage": null`.
         self._usage: Json = {"usage": None} if options.get("include_usage", False) else {}
-        self._offsets = [Offsets() for _ in range(len(call.prompts) * call.params.n)]
+        self._offsets = call.offsets()
         self._timings: list[Timings] = []
         self._held: Json | None = None
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from edgellm.engine.request import Deliver, Request
+from edgellm.tokenizers.decoder import TokenBytes
 
 
 class Cancellable(Protocol):
@@ -27,14 +28,12 @@ class ServedEngine(Protocol):
     def close(self) -> None: ...
 
 
-class ServedTokenizer(Protocol):
+class ServedTokenizer(TokenBytes, Protocol):
     """What the server needs of a tokenizer."""
 
     def encode(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]: ...
 
     def decode(self, ids: Sequence[int], skip_special: bool = False) -> str: ...
-
-    def token_bytes(self, token_id: int, skip_special: bool = False) -> bytes: ...
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ How to add one: a class with `Shape`'s methods.
 
 from __future__ import annotations
 
-import codecs
 import math
 import time
 import uuid
@@ -15,6 +14,7 @@ from typing import Any, Protocol
 from edgellm.engine.request import Timings, TokenLogprob
 from edgellm.server.answering import Choice
 from edgellm.server.model import ServedTokenizer
+from edgellm.tokenizers.decoder import IncrementalDecoder
 
 Json = dict[str, Any]
 LEAST_LOGPROB = -9999.0  # stands for minus infinity, which JSON does not have
@@ -101,22 +101,24 @@ class TextShape:
             "tokens": [_as_key(data) for data in tokens],
             "token_logprobs": [_finite(f.logprob) for f in found],
             "top_logprobs": tops,
-            # The text leaves special tokens out.
-            "text_offset": [offsets.of(tokenizer.token_bytes(f.token_id, skip_special=True)) for f in found],
+            "text_offset": [offsets.of(f.token_id) for f in found],
         }
 
 
 class Offsets:
-    """Where each token of an answer begins in its text, in characters; a token may be a part of one."""
+    """Where each token of an answer begins in its text, in characters; a token may be a part of one.
 
-    def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    `after` is the prompt's last token.
+    """
+
+    def __init__(self, tokenizer: ServedTokenizer, after: int) -> None:
+        self._decoder = IncrementalDecoder(tokenizer, after=after)
         self._characters = 0
 
-    def of(self, data: bytes) -> int:
-        """The offset of the next token, which adds `data` to the text."""
+    def of(self, token_id: int) -> int:
+        """The offset of the next token."""
         begin = self._characters
-        self._characters += len(self._decoder.decode(data))
+        self._characters += len(self._decoder.push(token_id))
         return begin
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from asgi_client import Client, events
-from fake_engine import FakeEngine, Reply
+from fake_engine import FakeEngine, FakeTokenizer, Reply
 
 from edgellm.engine.request import TokenLogprob
 from edgellm.errors import EdgeLLMError
@@ -171,27 +171,48 @@ def test_log_probabilities_of_a_text():
     assert chunks[1]["choices"][0]["logprobs"]["text_offset"] == [2]
 
 
-def test_tokens_that_are_parts_of_characters_keep_their_names_and_places():
-    data = ["ß".encode()[:1], "ß".encode()[1:], b"a", b"\xff", b"b"]
-    tokenizer = SimpleNamespace(token_bytes=lambda token_id, skip_special=False: data[token_id])
-    found = [TokenLogprob(i, -1.0, ((0, -2.0), (1, -3.0))) for i in range(len(data))]
-    whole = TextShape().logprobs(tokenizer, found, Offsets())
-    assert whole["text_offset"] == [0, 0, 1, 2, 3]
-    assert whole["tokens"] == ["bytes:\\xc3", "bytes:\\x9f", "a", "bytes:\\xff", "b"]
-    assert whole["top_logprobs"] == [{"bytes:\\xc3": -2.0, "bytes:\\x9f": -3.0}] * 5
-    offsets = Offsets()
+class Spelled(FakeTokenizer):
+    """Token i is pieces[i]; the last one is special."""
+
+    def __init__(self, *pieces: bytes, add_space_prefix: bool = False) -> None:
+        self.pieces, self.add_space_prefix = pieces, add_space_prefix
+
+    def token_bytes(self, token_id: int, skip_special: bool = False) -> bytes:
+        return b"" if skip_special and self.is_special(token_id) else self.pieces[token_id]
+
+    def is_special(self, token_id: int) -> bool:
+        return token_id == len(self.pieces) - 1
+
+
+def logprobs_of(tokenizer: Spelled, ids: list[int], after: int) -> dict[str, Any]:
+    """Of an answer `ids`, that whole and streamed have alike."""
+    found = [TokenLogprob(i, -1.0, ((0, -2.0), (1, -3.0))) for i in ids]
+    whole = TextShape().logprobs(tokenizer, found, Offsets(tokenizer, after))
+    offsets = Offsets(tokenizer, after)
     streamed = [TextShape().logprobs(tokenizer, [f], offsets)["text_offset"][0] for f in found]
     assert streamed == whole["text_offset"]
+    return whole
+
+
+def test_tokens_that_are_parts_of_characters_keep_their_names_and_places():
+    tokenizer = Spelled("ß".encode()[:1], "ß".encode()[1:], b"a", b"\xff", b"b", b"<end>")
+    found = logprobs_of(tokenizer, [0, 1, 2, 3, 4], after=2)
+    assert found["text_offset"] == [0, 0, 1, 2, 3]
+    assert found["tokens"] == ["bytes:\\xc3", "bytes:\\x9f", "a", "bytes:\\xff", "b"]
+    assert found["top_logprobs"] == [{"bytes:\\xc3": -2.0, "bytes:\\x9f": -3.0}] * 5
 
 
 def test_tokens_that_the_text_leaves_out_take_no_place():
-    def token_bytes(token_id, skip_special=False):
-        return [b"a", b"" if skip_special else b"<end>"][token_id]
+    found = logprobs_of(Spelled(b"a", b"b", b"<end>"), [0, 2, 0], after=1)
+    assert found["tokens"] == ["a", "<end>", "a"]
+    assert found["text_offset"] == [0, 1, 1]
 
-    found = [TokenLogprob(i, -1.0, ()) for i in (0, 1, 0)]
-    logprobs = TextShape().logprobs(SimpleNamespace(token_bytes=token_bytes), found, Offsets())
-    assert logprobs["tokens"] == ["a", "<end>", "a"]
-    assert logprobs["text_offset"] == [0, 1, 1]
+
+@pytest.mark.parametrize(("after", "offsets"), [(1, [0, 3, 6, 6]), (2, [0, 2, 5, 5])])
+def test_a_space_that_the_text_leaves_out_takes_no_place(after, offsets):
+    """SentencePiece's, of a text's first word and of one after a special token."""
+    tokenizer = Spelled(b" ab", b"c", b"<end>", add_space_prefix=True)
+    assert logprobs_of(tokenizer, [0, 0, 2, 0], after)["text_offset"] == offsets
 
 
 @pytest.mark.parametrize("stream", [False, True])
