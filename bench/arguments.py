@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 
 from edgellm.errors import EdgeLLMError, shown
+from edgellm.gguf import open_gguf
 from edgellm.hub import resolve
 
 _MOST = 10**9 - 1
@@ -36,8 +37,10 @@ def numbers(least: int = 1, most: int = _MOST) -> Callable[[str], list[int]]:
 
 
 def path_of(model: str) -> str:
-    """Where a model's file is. Ends the script where there is none."""
+    """Where a model's file is. Ends the script where there is none, or it is no model's."""
     try:
-        return str(resolve(model))
+        path = resolve(model)
+        open_gguf(path).close()
+        return str(path)
     except EdgeLLMError as error:
         raise SystemExit(str(error)) from error

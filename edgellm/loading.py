@@ -239,6 +239,7 @@ def configure(
         low_memory=low_memory,
     )
     weights, page = backend.needs(graph, file, config)
+    least_weights, _ = backend.needs(graph, file, replace(config, low_memory=True))
     plan = plan_cache(
         page_size=PAGE_SIZE,
         page_bytes=page,
@@ -248,6 +249,7 @@ def configure(
         max_sequences=max_sequences,
         memory_limit=memory_limit,
         available=available,
+        low_memory_helps=least_weights < weights,
     )
     return plan, replace(config, num_pages=plan.num_pages)
 

@@ -93,13 +93,14 @@ def plan_cache(
     max_sequences: int,
     memory_limit: int | None,
     available: int | None,
+    low_memory_helps: bool,
 ) -> CachePlan:
     """Pages for `max_sequences` whole contexts where memory has room for them, else for one at least.
 
     `other_bytes` is all that is needed beside the cache. With a `memory_limit` everything must fit into it;
     else the cache gets a quarter of what is left of `available`, and more only where one context needs it. A
     context that nobody asked for (the model's, 8192 tokens at most) is made shorter where it does not fit.
-    Raises MemoryLimitError.
+    Raises MemoryLimitError, which advises low_memory if that helps.
     """
     whole = memory_limit if memory_limit is not None else available
     room = None if whole is None else (whole - other_bytes) // max(page_bytes, 1)
@@ -111,7 +112,8 @@ def plan_cache(
         least = context if context_length else min(context, _SMALLEST_CONTEXT)
         if room * page_size < least:
             cache = -(-least // page_size) * page_bytes
-            raise MemoryLimitError(_refusal(least, cache, other_bytes, whole or 0, max_sequences))
+            refusal = _refusal(least, cache, other_bytes, whole or 0, max_sequences)
+            raise MemoryLimitError(refusal + ", or low_memory (--low-memory)" * low_memory_helps)
         context, one = room * page_size, room
     share = room if memory_limit is not None else int(room * _CACHE_SHARE)
     return CachePlan(context, max(one, min(one * max_sequences, share)))
@@ -123,8 +125,7 @@ def _refusal(context: int, cache: int, other: int, whole: int, sequences: int) -
     smaller = "model, context_length or max_sequences" if several else "model or context_length"
     return (
         f"a context of {context} tokens needs {_mib(cache)} beside {_mib(other)} for {model}, and "
-        f"{_mib(whole)} may be used: take a smaller {smaller}, a larger "
-        "memory_limit, or low_memory (--low-memory)"
+        f"{_mib(whole)} may be used: take a smaller {smaller}, or a larger memory_limit"
     )
 
 

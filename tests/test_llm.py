@@ -291,9 +291,13 @@ def test_what_cannot_be_loaded_says_why(model_path, arguments, message):
         edgellm.LLM(model_path, **{"backend": "reference", **arguments})
 
 
-def test_too_little_memory_is_an_error(model_path):
-    with pytest.raises(edgellm.MemoryLimitError, match="may be used"):
-        edgellm.LLM(model_path, backend="reference", memory_limit=100_000)
+@pytest.mark.parametrize(
+    ("options", "helps"), [({"backend": "reference"}, False), ({"low_memory": True}, False), ({}, True)]
+)
+def test_too_little_memory_is_an_error_that_names_what_would_help(model_path, options, helps):
+    with pytest.raises(edgellm.MemoryLimitError, match="may be used") as caught:
+        edgellm.LLM(model_path, memory_limit=100_000, **options)
+    assert ("low_memory (--low-memory)" in str(caught.value)) == helps
 
 
 def test_a_memory_limit_bounds_the_cache(model_path):

@@ -18,6 +18,7 @@ def plan(**changes):
         "max_sequences": 4,
         "memory_limit": None,
         "available": None,
+        "low_memory_helps": True,
     }
     made = plan_cache(**{**sizes, **changes})
     return made.context_length, made.num_pages
@@ -61,6 +62,13 @@ def test_fewer_sequences_are_a_remedy_where_there_are_several(sequences, named):
         plan(max_sequences=sequences, available=110 * MIB)
     assert (f"and what {sequences} sequences compute in" in str(caught.value)) == named
     assert ("a smaller model, context_length or max_sequences" in str(caught.value)) == named
+
+
+@pytest.mark.parametrize("helps", [True, False])
+def test_weights_that_stay_in_the_file_are_a_remedy_where_they_would_take_memory(helps):
+    with pytest.raises(MemoryLimitError) as caught:
+        plan(low_memory_helps=helps, available=110 * MIB)
+    assert ("--low-memory" in str(caught.value)) == helps
 
 
 def test_a_context_that_was_asked_for_is_never_shortened():

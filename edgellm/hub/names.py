@@ -35,7 +35,7 @@ def resolve(model: str | os.PathLike[str], progress: Progress | None = None, dow
         raise UsageError(
             f"a model is named by a text, not by {name!r}; `edgellm list` shows the names", "model"
         )
-    if _is_path(name):
+    if _is_path(name) and (os.path.lexists(name) or not _is_installed(name)):
         return _existing(name)
     wanted, expected = _known(name, ", and a path to a .gguf or hf.co/USER/REPO:QUANT works too")
     path = find(wanted, expected)
@@ -108,7 +108,7 @@ def _known(name: str, also: str = ", and hf.co/USER/REPO:QUANT works too") -> tu
     known = catalogue()
     if name.lower() in known:
         return name.lower(), known[name.lower()].expected
-    if any(name == model.name for model in installed()):  # somebody put it there
+    if _is_installed(name):  # somebody put it there
         return name, Expected()
     if _is_path(name):
         raise ModelNotFoundError(
@@ -160,6 +160,10 @@ def _is_path(name: str) -> bool:
     if name.startswith(_HUB):
         return False
     return name.lower().endswith(".gguf") or os.sep in name or "/" in name
+
+
+def _is_installed(name: str) -> bool:
+    return any(name == model.name for model in installed())
 
 
 def _existing(name: str) -> Path:

@@ -57,6 +57,9 @@ def test_threads_are_as_many_as_edgellm_takes():
 def test_a_model_that_is_not_there_ends_the_script_in_a_sentence(tmp_path):
     with pytest.raises(SystemExit, match=r"nothing\.gguf"):
         arguments.path_of(str(tmp_path / "nothing.gguf"))
+    (tmp_path / "text.gguf").write_text("hello")
+    with pytest.raises(SystemExit, match=r"text\.gguf is not a GGUF file"):
+        arguments.path_of(str(tmp_path / "text.gguf"))
 
 
 def test_without_the_peer_it_is_said_what_brings_it(monkeypatch):
