@@ -16,6 +16,7 @@ from edgellm.sampling import SamplingParams
 
 VOCAB = 64
 END = 0
+PROMPTS = [[1 + (i * 7 + j * j) % 50 for j in range(3 + 17 * i)] for i in range(8)]
 EMPTY = -1
 
 
