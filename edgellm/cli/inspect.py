@@ -42,10 +42,10 @@ def inspect(
         contents = read_contents(
             file, context_length=ctx, threads=threads, kv_type=kv_type, low_memory=low_memory
         )
-    print(json.dumps(contents.as_json()) if as_json else "\n".join(_lines(contents)))
+    print(json.dumps(contents.as_json()) if as_json else "\n".join(_lines(contents, low_memory)))
 
 
-def _lines(c: Contents) -> list[str]:
+def _lines(c: Contents, low_memory: bool) -> list[str]:
     types = ", ".join(f"{kind} x {count}" for kind, count in c.tensor_types.items())
     rows: list[tuple[str, Any]] = [
         ("name", printable(c.name or "-")),
@@ -57,13 +57,13 @@ def _lines(c: Contents) -> list[str]:
         ("chat template", "yes" if c.chat_template else "no"),
     ]
     if c.memory is not None:
-        rows += _memory_rows(c.memory)
+        rows += _memory_rows(c.memory, low_memory)
     if c.problem is not None:
         rows.append(("problem", c.problem))
     return [f"{name:<14} {value}" for name, value in rows]
 
 
-def _memory_rows(m: Memory) -> list[tuple[str, str]]:
+def _memory_rows(m: Memory, low_memory: bool) -> list[tuple[str, str]]:
     how = "estimated from the file, " if m.estimated else ""
     return [
         ("memory", f"{how}for {m.context_length} tokens of context"),
@@ -71,18 +71,17 @@ def _memory_rows(m: Memory) -> list[tuple[str, str]]:
         ("  kv cache", mib(m.kv_cache)),
         ("  scratch", mib(m.scratch)),
         ("  process", mib(m.process)),
-        ("  total", f"{mib(m.total)}, {_verdict(m)}"),
+        ("  total", f"{mib(m.total)}, {_verdict(m, low_memory)}"),
     ]
 
 
-def _verdict(m: Memory) -> str:
+def _verdict(m: Memory, low_memory: bool) -> str:
     if m.available is None:
         return "and nobody says how much is available"
     if m.fits:
         return f"which fits: {mib(m.available)} are available"
-    room = (
-        f"it fits with --ctx {m.most_context}" if m.most_context else "take a smaller model, or --low-memory"
-    )
+    smaller = "take a smaller model" + ", or --low-memory" * (not low_memory)
+    room = f"it fits with --ctx {m.most_context}" if m.most_context else smaller
     return f"which does not fit: {mib(m.available)} are available; {room}"
 
 

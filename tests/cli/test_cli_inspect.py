@@ -157,7 +157,8 @@ def test_where_not_even_the_weights_fit_no_context_is_promised(cli, tiny, monkey
     monkeypatch.setattr("edgellm.cli.contents.available_memory", lambda: 1000)
     memory = cli("inspect", str(tiny), "--json").json["memory"]
     assert (memory["fits"], memory["most_context"]) == (False, 0)
-    assert "smaller model" in cli("inspect", str(tiny)).out
+    assert "take a smaller model, or --low-memory" in cli("inspect", str(tiny)).out
+    assert cli("inspect", str(tiny), "--low-memory").out.rstrip().endswith("take a smaller model")
 
 
 @pytest.mark.parametrize(
