@@ -35,6 +35,7 @@ def resolve(model: str | os.PathLike[str], progress: Progress | None = None, dow
         raise UsageError(
             f"a model is named by a text, not by {name!r}; `edgellm list` shows the names", "model"
         )
+    # Names of the store may have folders; a path that is there goes before them.
     if _is_path(name) and (os.path.lexists(name) or not _is_installed(name)):
         return _existing(name)
     wanted, expected = _known(name, ", and a path to a .gguf or hf.co/USER/REPO:QUANT works too")

@@ -54,7 +54,7 @@ def test_threads_are_as_many_as_edgellm_takes():
             arguments.number(most=MAX_THREADS)(text)
 
 
-def test_a_model_that_is_not_there_ends_the_script_in_a_sentence(tmp_path):
+def test_a_model_that_is_none_ends_the_script_in_a_sentence(tmp_path):
     with pytest.raises(SystemExit, match=r"nothing\.gguf"):
         arguments.path_of(str(tmp_path / "nothing.gguf"))
     (tmp_path / "text.gguf").write_text("hello")

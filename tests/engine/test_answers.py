@@ -1,15 +1,7 @@
 """One request's answer: how it ends, its text, log probabilities, progress and timings."""
 
 import pytest
-from fake_backend import (
-    END,
-    PROMPTS,
-    FakeTokenizer,
-    answer_to,
-    greedy,
-    logits_after,
-    make_engine,
-)
+from fake_backend import END, PROMPTS, FakeTokenizer, answer_to, greedy, logits_after, make_engine
 
 from edgellm.sampling import token_logprobs
 

@@ -6,17 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from fake_backend import (
-    PROMPTS,
-    VOCAB,
-    Answer,
-    answer_to,
-    ask,
-    drain,
-    greedy,
-    make_engine,
-    wait_until,
-)
+from fake_backend import PROMPTS, VOCAB, Answer, answer_to, ask, drain, greedy, make_engine, wait_until
 
 from edgellm.engine import Engine, EngineConfig, Request
 from edgellm.errors import ContextLengthError, EdgeLLMError, EngineClosedError, QueueFullError, UsageError

@@ -68,8 +68,14 @@ def test_what_is_not_in_the_store_cannot_be_removed(home):
         remove("smollm2:135m")
 
 
-@pytest.mark.parametrize(("file", "name"), [("My/model.gguf", "My:model"), ("a/b/c.gguf", "a/b:c")])
-def test_a_file_that_somebody_put_into_the_store_has_the_name_that_is_listed(home: Path, file, name):
+@pytest.mark.parametrize(
+    ("file", "name", "gone"),
+    [
+        ("My/model.gguf", "My:model", "no model is called 'My:model'"),
+        ("a/b/c.gguf", "a/b:c", "a/b:c does not exist"),
+    ],
+)
+def test_a_file_that_somebody_put_into_the_store_has_the_name_that_is_listed(home: Path, file, name, gone):
     path = home / "models" / file
     path.parent.mkdir(parents=True)
     path.write_bytes(b"GGUF")
@@ -77,7 +83,7 @@ def test_a_file_that_somebody_put_into_the_store_has_the_name_that_is_listed(hom
     assert resolve(name) == pull(name) == path
     assert head(name) is None
     assert remove(name).freed_bytes == 4
-    with pytest.raises(ModelNotFoundError, match=r"no model is called|does not exist"):
+    with pytest.raises(ModelNotFoundError, match=gone):
         resolve(name)
 
 
